@@ -1,0 +1,91 @@
+"""Where things lie in the store: one place that knows the keys of DESIGN 5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageLayout:
+    """Keys of one stage of a run. Stage 0 is the zero-shot student: it has metrics only."""
+
+    folder: str
+
+    @property
+    def plan(self) -> str:
+        return f"{self.folder}/plan.json"
+
+    @property
+    def candidates(self) -> str:
+        return f"{self.folder}/scores/candidates.json"
+
+    def score_shard(self, shard: int) -> str:
+        return f"{self.folder}/scores/shard-{shard:05d}.json"
+
+    @property
+    def selection(self) -> str:
+        return f"{self.folder}/selection.json"
+
+    @property
+    def annotation_requests(self) -> str:
+        return f"{self.folder}/annotations/requests.json"
+
+    def annotation_shard(self, phase: str, shard: int) -> str:
+        return f"{self.folder}/annotations/{phase}-{shard:05d}.json"
+
+    @property
+    def annotations_closed(self) -> str:
+        """Manifest that closes the annotation phase, before synthesis begins."""
+        return f"{self.folder}/annotations/closed.json"
+
+    @property
+    def batch(self) -> str:
+        return f"{self.folder}/batch.json"
+
+    @property
+    def student(self) -> str:
+        return f"{self.folder}/student.json"
+
+    @property
+    def metrics(self) -> str:
+        return f"{self.folder}/metrics.json"
+
+    def checkpoint(self, step: int) -> str:
+        return f"{self.folder}/checkpoints/step-{step:07d}.json"
+
+    @property
+    def checkpoints_folder(self) -> str:
+        return f"{self.folder}/checkpoints"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLayout:
+    """Keys of one run."""
+
+    tenant: str
+    run_id: str
+
+    @property
+    def folder(self) -> str:
+        return f"tenants/{self.tenant}/runs/{self.run_id}"
+
+    @property
+    def spec(self) -> str:
+        return f"{self.folder}/spec.json"
+
+    @property
+    def report(self) -> str:
+        return f"{self.folder}/report.json"
+
+    def stage(self, stage: int) -> StageLayout:
+        return StageLayout(folder=f"{self.folder}/stage-{stage:02d}")
+
+
+def dataset_manifest(*, tenant: str, name: str, version: str) -> str:
+    """Key of a data set version's manifest."""
+    return f"tenants/{tenant}/datasets/{name}/{version}.json"
+
+
+def dataset_folder(*, tenant: str, name: str, version: str) -> str:
+    """Folder of a data set version's files."""
+    return f"tenants/{tenant}/datasets/{name}/{version}"

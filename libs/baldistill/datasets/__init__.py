@@ -1,0 +1,1 @@
+"""Data sets: import, versioned storage, streaming, held-out split."""

@@ -1,0 +1,1 @@
+"""The event chain: facts, their identities and their envelope (DESIGN 3)."""

@@ -1,0 +1,12 @@
+"""The shape of a handler: it takes a fact and returns the facts that follow (STYLE 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from baldistill.events.facts import Fact
+
+# The argument is the fact type that the table's key names; a mapping cannot express that to the type checker.
+Handler: TypeAlias = Callable[[Any], Sequence[Fact]]
+HandlerTable: TypeAlias = Mapping[type[Fact], Handler]

@@ -1,0 +1,1 @@
+"""What a person asks for (RunSpec), the methods it can name, and its frozen form."""

@@ -1,0 +1,56 @@
+"""spec.json: everything that decides a prompt, a score or a row, frozen at submit (DESIGN 4)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import rfc8785
+from pydantic import Field
+
+from baldistill.artifacts.layout import RunLayout
+from baldistill.artifacts.ports import ArtifactRef, ArtifactStore
+from baldistill.specs.methods import Method
+from baldistill.specs.runspec import RunSpec, SpecModel
+from baldistill.tasks.templates import TaskTemplates
+
+
+class FrozenDataset(SpecModel):
+    name: str
+    version: str
+    sha256: str = Field(description="of the data set's manifest")
+
+
+class FrozenBaseModel(SpecModel):
+    name: str = Field(description="as the spec names it")
+    weights_sha256: str = Field(description="of the safetensors files' digests, in name order; checked at load")
+
+
+class FrozenRun(SpecModel):
+    """A run as every service sees it. The person's spec plus all that was looked up once, at submit."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    spec: RunSpec
+    dataset: FrozenDataset
+    labels: tuple[str, ...] = Field(description="all labels in sorted order")
+    show_labels_to_student: bool
+    templates: TaskTemplates
+    base_model: FrozenBaseModel
+    price_version: str = Field(description="names the price that bounds and bookings use")
+
+    @property
+    def method(self) -> Method:
+        return self.spec.resolved_method()
+
+    @property
+    def layout(self) -> RunLayout:
+        return RunLayout(tenant=self.spec.tenant, run_id=self.run_id)
+
+    def canonical_json(self) -> bytes:
+        """Return the RFC 8785 form: equal runs have equal bytes."""
+        return rfc8785.dumps(self.model_dump(mode="json"))
+
+
+def load_frozen_run(store: ArtifactStore, ref: ArtifactRef) -> FrozenRun:
+    """Read a run's spec.json. Raises ArtifactMissing, ArtifactCorrupt."""
+    return FrozenRun.model_validate_json(store.read_bytes(ref))

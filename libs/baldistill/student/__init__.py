@@ -1,0 +1,1 @@
+"""The student: loading, rendering, scoring, training (torch lives here)."""

@@ -1,0 +1,1 @@
+"""Builders and faulty doubles for tests of any service; never imported by production code."""

@@ -1,0 +1,1 @@
+"""policy: divides the budget over domains and advances runs."""

@@ -1,0 +1,1 @@
+"""selector: chooses the most informative examples."""

@@ -1,0 +1,1 @@
+"""teacher_gateway: pays the teacher within the budget and keeps every answer."""

@@ -1,0 +1,1 @@
+"""trainer: fine-tunes and measures students."""
