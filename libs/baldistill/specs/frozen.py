@@ -48,7 +48,7 @@ class FrozenRun(SpecModel):
 
     def canonical_json(self) -> bytes:
         """Return the RFC 8785 form: equal runs have equal bytes."""
-        return rfc8785.dumps(self.model_dump(mode="json"))
+        return bytes(rfc8785.dumps(self.model_dump(mode="json")))
 
 
 def load_frozen_run(store: ArtifactStore, ref: ArtifactRef) -> FrozenRun:

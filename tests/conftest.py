@@ -1,0 +1,27 @@
+"""Every test carries the marker of its folder, and finds the real data where it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+TIERS = {"unit", "contracts", "integration", "e2e"}
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        tier = item.path.relative_to(TESTS).parts[0]
+        if tier in TIERS:
+            item.add_marker(tier if tier != "contracts" else "contract")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets (BALDISTILL_DATA), or a visible skip where it is absent."""
+    folder = Path(os.environ.get("BALDISTILL_DATA", TESTS.parent.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found at {folder}; set BALDISTILL_DATA")
+    return folder
