@@ -239,6 +239,9 @@ class RunStateChanged(Fact):
     TOPIC: ClassVar[str] = "baldistill.runs.v1"
     state: RunState
 
+    def identity_key(self) -> str:
+        return self.state.value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressReported(Fact):

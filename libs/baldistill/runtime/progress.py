@@ -12,5 +12,5 @@ class ProgressSink(Protocol):
         """`done` of `total` `unit`s of `step` are finished."""
 
 
-def no_progress(*, step: str, done: int, total: int, unit: str) -> None:  # noqa: ARG001  (a sink that listens to nothing)
+def no_progress(*, step: str, done: int, total: int, unit: str) -> None:
     """Ignore progress."""

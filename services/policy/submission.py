@@ -1,0 +1,191 @@
+"""From what a person asked to what is frozen: looked up once, checked before anything is spent (DESIGN 4)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from baldistill.artifacts.ports import ArtifactRef, ArtifactStore, Manifest
+from baldistill.artifacts.schemas import StagePlan
+from baldistill.datasets.examples import Dataset
+from baldistill.datasets.storage import latest_version, load_dataset
+from baldistill.errors import InvalidInput
+from baldistill.events.facts import Fact, RunState, RunStateChanged, RunSubmitted
+from baldistill.seeding import stable_hash
+from baldistill.specs.frozen import FrozenDataset, FrozenRun
+from baldistill.specs.methods import BalancingPolicy, TailFilling
+from baldistill.specs.runspec import RunSpec
+from baldistill.tasks.templates import CLASSIFICATION
+from services.policy.planning import plan_all_stages
+from services.policy.ports import BaseModelCatalogue, RunRecord, RunRegistry
+from services.policy.preview import method_calls
+
+# More labels than this make a student's prompt longer than its question.
+LABELS_SHOWN_AT_MOST = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A run that could be submitted: the frozen spec, its data and the plans of all its stages."""
+
+    frozen: FrozenRun
+    dataset: Dataset
+    plans: tuple[StagePlan, ...]
+    planned_calls: int
+
+
+def propose(
+    spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalogue, spec_path: Path | None = None
+) -> Proposal:
+    """Look up and check everything that a spec names; store nothing. Raises InvalidInput."""
+    dataset = _find_dataset(spec, store=store, spec_path=spec_path)
+    _check_data(spec, dataset, spec_path=spec_path)
+    method = spec.resolved_method()
+    plans = plan_all_stages(
+        method=method,
+        pool=pool_counts(dataset),
+        budget=spec.budget.examples,
+        stages=spec.stages,
+        seed=spec.seed,
+    )
+    planned_calls = method_calls(plans, method)
+    resolved = spec.model_copy(update={"budget": _resolved_budget(spec, planned_calls)})
+    frozen = FrozenRun(
+        run_id=run_id_of(tenant=spec.tenant, name=spec.name),
+        spec=resolved,
+        dataset=FrozenDataset(name=dataset.name, version=dataset.version, sha256=dataset.sha256),
+        labels=dataset.labels,
+        show_labels_to_student=_shows_labels(spec, dataset),
+        templates=CLASSIFICATION,
+        base_model=base_models.describe(spec.student.base),
+        price_version=_price_version(spec),
+    )
+    return Proposal(frozen=frozen, dataset=dataset, plans=tuple(plans), planned_calls=planned_calls)
+
+
+def submit(proposal: Proposal, *, store: ArtifactStore, registry: RunRegistry) -> tuple[RunRecord, list[Fact]]:
+    """Freeze a run, or find it: idempotent by tenant and name. Returns its record and the facts to publish.
+
+    Raises InvalidInput where a run of that name has another spec.
+    """
+    frozen = proposal.frozen
+    stored = store.put_bytes(folder=frozen.layout.folder, name="spec.json", data=frozen.canonical_json())
+    winner = store.create_manifest(Manifest(key=frozen.layout.spec, files={"spec": stored})).files["spec"]
+    if winner != stored:
+        raise InvalidInput(
+            f"a run of this name exists with another spec ({_difference(store, winner, frozen)});"
+            " choose another name, or delete that run with `baldistill runs delete`",
+            field="name",
+        )
+    record = registry.create(
+        RunRecord(
+            tenant=frozen.spec.tenant,
+            run_id=frozen.run_id,
+            name=frozen.spec.name,
+            spec=winner,
+            state=RunState.RUNNING,
+            epoch=1,
+            stage=0,
+            baseline_evaluated=False,
+            budget_exhausted=False,
+            brought_here_by="",
+            reason="",
+        )
+    )
+    return record, announce(record)
+
+
+def announce(record: RunRecord) -> list[Fact]:
+    """Return the facts that set a run going, or going again: replay is resume (DESIGN 6)."""
+    state = RunStateChanged(
+        tenant=record.tenant, run_id=record.run_id, epoch=record.epoch, stage=record.stage, state=record.state
+    )
+    if record.state is not RunState.RUNNING:
+        return [state]
+    submitted = RunSubmitted(tenant=record.tenant, run_id=record.run_id, epoch=record.epoch, stage=0, spec=record.spec)
+    return [state, submitted]
+
+
+def run_id_of(*, tenant: str, name: str) -> str:
+    """Return the run id: readable, and different for equal names of two tenants."""
+    return f"{name}-{stable_hash(tenant, name) & 0xFFFFFF:06x}"
+
+
+def pool_counts(dataset: Dataset) -> Mapping[str, int]:
+    """Return n_d of every domain that has rows in the pool."""
+    return {name: counts.pool for name, counts in dataset.domains.items() if counts.pool}
+
+
+def _find_dataset(spec: RunSpec, *, store: ArtifactStore, spec_path: Path | None) -> Dataset:
+    name = spec.dataset.name
+    version = spec.dataset.version or latest_version(store, tenant=spec.tenant, name=name)
+    if version is None:
+        raise InvalidInput(
+            f"data set '{name}' is not imported; run `baldistill data import {name} --train FILE`"
+            " or name the file under dataset.train",
+            path=spec_path,
+            field="dataset.name",
+        )
+    return load_dataset(store, tenant=spec.tenant, name=name, version=version)
+
+
+def _check_data(spec: RunSpec, dataset: Dataset, *, spec_path: Path | None) -> None:
+    pool = pool_counts(dataset)
+    missing = [name for name in spec.dataset.domains if name not in pool]
+    if missing:
+        raise InvalidInput(
+            f"declared domain '{missing[0]}' has no item in data set {dataset.name}",
+            path=spec_path,
+            field="dataset.domains",
+        )
+    if not dataset.labels:
+        raise InvalidInput(
+            f"data set {dataset.name} has more than 1,000 distinct answers: not a classification",
+            path=spec_path,
+            field="task.kind",
+        )
+    method, rows = spec.resolved_method(), sum(pool.values())
+    takes_only_real_rows = method.has_stages and method.tail is TailFilling.NONE
+    if takes_only_real_rows and spec.budget.examples > rows:
+        raise InvalidInput(
+            f"the method takes real examples only and the pool has {rows}, fewer than {spec.budget.examples}",
+            path=spec_path,
+            field="budget.examples",
+        )
+    if method.policy is BalancingPolicy.NONE and spec.budget.calls:
+        raise InvalidInput("a zero-shot run makes no calls", path=spec_path, field="budget.calls")
+
+
+def _resolved_budget(spec: RunSpec, planned_calls: int) -> object:
+    calls = planned_calls if spec.budget.calls is None else spec.budget.calls
+    return spec.budget.model_copy(update={"calls": calls})
+
+
+def _shows_labels(spec: RunSpec, dataset: Dataset) -> bool:
+    if spec.task.list_labels == "auto":
+        return len(dataset.labels) <= LABELS_SHOWN_AT_MOST
+    return spec.task.list_labels == "yes"
+
+
+def _price_version(spec: RunSpec) -> str:
+    price = spec.teacher.price
+    if price is None:
+        return "free" if spec.teacher.kind == "protocol" else "unpriced"
+    return "spec-" + hashlib.sha256(price.model_dump_json().encode()).hexdigest()[:12]
+
+
+def _difference(store: ArtifactStore, stored: ArtifactRef, wanted: FrozenRun) -> str:
+    """Name the first field that differs, as a person would look for it."""
+    before = FrozenRun.model_validate_json(store.read_bytes(stored)).model_dump(mode="json")
+    path, old, new = _first_difference(before, wanted.model_dump(mode="json"), path=())
+    return f"{'.'.join(path).removeprefix('spec.')} was {old!r}, now {new!r}"
+
+
+def _first_difference(old: object, new: object, *, path: tuple[str, ...]) -> tuple[tuple[str, ...], object, object]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old:
+            if old[key] != new.get(key):
+                return _first_difference(old[key], new.get(key), path=(*path, key))
+    return path, old, new
