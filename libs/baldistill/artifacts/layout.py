@@ -89,3 +89,18 @@ def dataset_manifest(*, tenant: str, name: str, version: str) -> str:
 def dataset_folder(*, tenant: str, name: str, version: str) -> str:
     """Folder of a data set version's files."""
     return f"tenants/{tenant}/datasets/{name}/{version}"
+
+
+def dataset_imports(*, tenant: str, name: str) -> str:
+    """Folder of a data set's import log: which version became the newest, in what order."""
+    return f"{datasets_folder(tenant=tenant)}/{name}/imports"
+
+
+def dataset_import(*, tenant: str, name: str, sequence: int) -> str:
+    """Key of the `sequence`th entry (from 1) of a data set's import log."""
+    return f"{dataset_imports(tenant=tenant, name=name)}/{sequence:08d}.json"
+
+
+def datasets_folder(*, tenant: str) -> str:
+    """Folder of all data sets of a tenant."""
+    return f"tenants/{tenant}/datasets"

@@ -23,12 +23,18 @@ def store_table(
     """Write rows as `<name>-<sha256>.parquet` under `folder`, in their order, at most one row group in memory."""
     with tempfile.TemporaryDirectory(prefix="baldistill-") as scratch:
         source = Path(scratch) / f"{name}.parquet"
-        count = 0
-        with pq.ParquetWriter(source, schema, compression="zstd") as writer:
-            for group in _groups(rows):
-                writer.write_table(pa.Table.from_pylist(group, schema=schema), row_group_size=ROWS_PER_GROUP)
-                count += len(group)
+        count = write_table(source, schema=schema, rows=rows)
         return store.put_file(folder=folder, name=source.name, source=source, rows=count)
+
+
+def write_table(path: Path, *, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows to a local Parquet file in their order, at most one row group in memory; return their number."""
+    count = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for group in _groups(rows):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema), row_group_size=ROWS_PER_GROUP)
+            count += len(group)
+    return count
 
 
 def read_table(store: ArtifactStore, ref: ArtifactRef, *, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
