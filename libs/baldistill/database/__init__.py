@@ -1,1 +1,1 @@
-"""SQL: engines, migrations, transactions."""
+"""SQL: engines, the database's clock, migrations. The only place that knows which database it is."""

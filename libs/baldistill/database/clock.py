@@ -1,0 +1,24 @@
+"""Time as the database tells it: leases and windows of several machines must agree on one clock (DESIGN 4)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sqlalchemy import Connection, text
+
+
+class DatabaseClock(Protocol):
+    """Tells the time inside a transaction."""
+
+    def now_ms(self, connection: Connection) -> int:
+        """Return milliseconds since 1970-01-01 UTC."""
+
+
+class ServerClock:
+    """The database's own clock."""
+
+    def now_ms(self, connection: Connection) -> int:
+        """Ask the database."""
+        # julianday: unixepoch('subsec') needs SQLite 3.42. 2440587.5 is the Julian day of 1970-01-01.
+        statement = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")
+        return int(connection.execute(statement).scalar_one())

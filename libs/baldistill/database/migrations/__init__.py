@@ -1,0 +1,1 @@
+"""Revisions of the one schema that all services share, in `versions`."""

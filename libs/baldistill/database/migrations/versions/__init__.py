@@ -1,0 +1,1 @@
+"""One module per revision, `rev_<number>_<what>.py`; never changed once released."""

@@ -1,0 +1,87 @@
+"""The database keeps its word: transactions, durability settings, verdicts of errors, one migration at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from baldistill.database.engine import open_database, reading, sqlite_url, writing
+from baldistill.database.migrate import migrate
+from baldistill.errors import DependencyUnavailable, StorageFull
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(sqlite_url(tmp_path / "ledger.db"), busy_timeout_s=0.05)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+def test_commits_survive_a_power_cut_and_readers_block_no_writer(engine: Engine) -> None:
+    with reading(engine) as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar_one() == 2  # FULL
+        with writing(engine) as writer:
+            writer.execute(text("CREATE TABLE one (a INTEGER)"))
+
+
+def test_a_second_writer_waits_and_then_reports_the_database_as_away(engine: Engine) -> None:
+    with writing(engine), pytest.raises(DependencyUnavailable, match=r"ledger\.db"), writing(engine):
+        pytest.fail("two writers were let in")
+
+
+def _write_more_than_fits(engine: Engine) -> None:
+    with writing(engine) as connection:
+        pages = connection.execute(text("PRAGMA page_count")).scalar_one()
+        connection.execute(text(f"PRAGMA max_page_count = {pages + 1}"))
+        for _ in range(100):
+            connection.execute(text("INSERT INTO big VALUES (:a)"), {"a": "x" * 4096})
+
+
+def test_a_full_disk_is_told_as_such_and_leaves_nothing_half_written(engine: Engine) -> None:
+    with writing(engine) as connection:
+        connection.execute(text("CREATE TABLE big (a TEXT)"))
+    with pytest.raises(StorageFull):
+        _write_more_than_fits(engine)
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM big")).scalar_one() == 0
+
+
+def test_a_folder_that_is_not_there_is_an_unavailable_database(tmp_path: Path) -> None:
+    engine = open_database(sqlite_url(tmp_path / "missing" / "ledger.db"))
+    with pytest.raises(DependencyUnavailable):
+        migrate(engine)
+    engine.dispose()
+
+
+def test_the_audit_trail_cannot_be_rewritten(engine: Engine) -> None:
+    with writing(engine) as connection:
+        connection.execute(
+            text("INSERT INTO ledger_audit (at_ms, actor, action, details) VALUES (0, 'anna', 'freeze', '{}')")
+        )
+    for statement in ("UPDATE ledger_audit SET actor = 'bob'", "DELETE FROM ledger_audit"):
+        with pytest.raises(Exception, match="append-only"), writing(engine) as connection:
+            connection.execute(text(statement))
+
+
+_MIGRATE = """
+import sys
+from baldistill.database.engine import open_database
+from baldistill.database.migrate import migrate
+
+engine = open_database(sys.argv[1])
+migrate(engine)
+engine.dispose()
+"""
+
+
+def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "ledger.db")
+    processes = [subprocess.Popen([sys.executable, "-c", _MIGRATE, url]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
