@@ -35,7 +35,7 @@ class Dataset:
     pool, test: Parquet with columns id, domain, input, answer (strings), in a stable order.
     labels: distinct answers in sorted order where there are at most 1,000, else empty (free text).
     sha256: of the manifest; it stands in spec.json.
-    removed: by reason, e.g. {"duplicate": 3, "in_test": 10}: rows that were dropped from the pool.
+    removed: rows that were dropped, by reason: duplicate and in_test from the pool, test_duplicate from a test file.
     """
 
     tenant: str
