@@ -1,0 +1,177 @@
+"""RunRegistry on SQL (SQLAlchemy Core). The tables are made by migration 0002_runs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from baldistill.artifacts.ports import ArtifactRef
+from baldistill.database.clock import DatabaseClock, ServerClock
+from baldistill.database.engine import reading, writing
+from baldistill.errors import PermanentError
+from baldistill.events.facts import Fact, RunState
+from services.policy.ports import RunRecord, TimelineEntry
+
+_METADATA = sa.MetaData()
+
+_RUNS = sa.Table(
+    "runs",
+    _METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text),
+    sa.Column("spec_key", sa.Text),
+    sa.Column("spec_sha256", sa.Text),
+    sa.Column("spec_size_bytes", sa.BigInteger),
+    sa.Column("state", sa.Text),
+    sa.Column("epoch", sa.Integer),
+    sa.Column("stage", sa.Integer),
+    sa.Column("baseline_evaluated", sa.Boolean),
+    sa.Column("budget_exhausted", sa.Boolean),
+    sa.Column("brought_here_by", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("created_at_ms", sa.BigInteger),
+)
+_TIMELINE = sa.Table(
+    "run_timeline",
+    _METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("fact", sa.Text, primary_key=True),
+    sa.Column("stage", sa.Integer, primary_key=True),
+    sa.Column("first_seen_ms", sa.BigInteger),
+)
+
+
+class SqlRunRegistry:
+    """Runs in SQL. Thread- and process-safe; every method is one transaction."""
+
+    def __init__(self, engine: sa.Engine, *, clock: DatabaseClock | None = None) -> None:
+        self._engine = engine
+        self._clock = clock or ServerClock()
+
+    def create(self, record: RunRecord) -> RunRecord:
+        """Insert, or return the record that is already there."""
+        with writing(self._engine) as connection:
+            existing = _find(connection, tenant=record.tenant, run_id=record.run_id)
+            if existing is None:
+                values = _to_row(record) | {"created_at_ms": self._clock.now_ms(connection)}
+                connection.execute(_RUNS.insert().values(values))
+        return existing or record
+
+    def find(self, *, tenant: str, run_id: str) -> RunRecord | None:
+        """Return a run's record, or None."""
+        with reading(self._engine) as connection:
+            return _find(connection, tenant=tenant, run_id=run_id)
+
+    def find_by_name(self, *, tenant: str, name: str) -> RunRecord | None:
+        """Return the run of that name, or None."""
+        with reading(self._engine) as connection:
+            query = _RUNS.select().where(_RUNS.c.tenant == tenant, _RUNS.c.name == name)
+            row = connection.execute(query).one_or_none()
+        return _to_record(row) if row else None
+
+    def list_runs(self, *, tenant: str | None = None) -> list[RunRecord]:
+        """Return all runs, newest first."""
+        query = _RUNS.select().order_by(_RUNS.c.created_at_ms.desc(), _RUNS.c.run_id)
+        if tenant is not None:
+            query = query.where(_RUNS.c.tenant == tenant)
+        with reading(self._engine) as connection:
+            return [_to_record(row) for row in connection.execute(query)]
+
+    def replace(self, *, expected: RunRecord, changed: RunRecord) -> bool:
+        """Compare-and-set on (epoch, stage, state). Leaves `baseline_evaluated` alone: it has its own writer."""
+        row = _to_row(changed)
+        names = ("state", "epoch", "stage", "budget_exhausted", "brought_here_by", "reason")
+        statement = (
+            _RUNS.update()
+            .where(
+                _RUNS.c.tenant == expected.tenant,
+                _RUNS.c.run_id == expected.run_id,
+                _RUNS.c.epoch == expected.epoch,
+                _RUNS.c.stage == expected.stage,
+                _RUNS.c.state == expected.state.value,
+            )
+            .values({name: row[name] for name in names})
+        )
+        with writing(self._engine) as connection:
+            return connection.execute(statement).rowcount == 1
+
+    def mark_baseline(self, *, tenant: str, run_id: str) -> RunRecord:
+        """Remember that stage 0 is measured. Raises PermanentError for an unknown run."""
+        with writing(self._engine) as connection:
+            where = (_RUNS.c.tenant == tenant, _RUNS.c.run_id == run_id)
+            connection.execute(_RUNS.update().where(*where).values(baseline_evaluated=True))
+            record = _find(connection, tenant=tenant, run_id=run_id)
+        if record is None:
+            raise PermanentError(f"run '{run_id}' of tenant '{tenant}' is not known")
+        return record
+
+    def record_fact(self, fact: Fact, *, at: datetime) -> None:
+        """Note when a fact was first seen; later sightings change nothing."""
+        key = {"tenant": fact.tenant, "run_id": fact.run_id, "fact": type(fact).__name__, "stage": fact.stage}
+        with writing(self._engine) as connection:
+            conditions = [_TIMELINE.c[name] == value for name, value in key.items()]
+            if connection.execute(sa.select(_TIMELINE.c.fact).where(*conditions)).first() is None:
+                connection.execute(_TIMELINE.insert().values(**key, first_seen_ms=int(at.timestamp() * 1000)))
+
+    def timeline(self, *, tenant: str, run_id: str) -> list[TimelineEntry]:
+        """Return a run's facts by the time they were first seen."""
+        query = (
+            _TIMELINE.select()
+            .where(_TIMELINE.c.tenant == tenant, _TIMELINE.c.run_id == run_id)
+            .order_by(_TIMELINE.c.first_seen_ms, _TIMELINE.c.stage)
+        )
+        with reading(self._engine) as connection:
+            return [
+                TimelineEntry(
+                    fact=row.fact, stage=row.stage, at=datetime.fromtimestamp(row.first_seen_ms / 1000, tz=UTC)
+                )
+                for row in connection.execute(query)
+            ]
+
+    def forget(self, *, tenant: str, run_id: str) -> None:
+        """Delete a run's record and timeline."""
+        with writing(self._engine) as connection:
+            for table in (_TIMELINE, _RUNS):
+                connection.execute(table.delete().where(table.c.tenant == tenant, table.c.run_id == run_id))
+
+
+def _find(connection: sa.Connection, *, tenant: str, run_id: str) -> RunRecord | None:
+    row = connection.execute(_RUNS.select().where(_RUNS.c.tenant == tenant, _RUNS.c.run_id == run_id)).one_or_none()
+    return _to_record(row) if row else None
+
+
+def _to_record(row: sa.Row[tuple[object, ...]]) -> RunRecord:
+    return RunRecord(
+        tenant=row.tenant,
+        run_id=row.run_id,
+        name=row.name,
+        spec=ArtifactRef(key=row.spec_key, sha256=row.spec_sha256, size_bytes=row.spec_size_bytes),
+        state=RunState(row.state),
+        epoch=row.epoch,
+        stage=row.stage,
+        baseline_evaluated=row.baseline_evaluated,
+        budget_exhausted=row.budget_exhausted,
+        brought_here_by=row.brought_here_by,
+        reason=row.reason,
+    )
+
+
+def _to_row(record: RunRecord) -> dict[str, object]:
+    return {
+        "tenant": record.tenant,
+        "run_id": record.run_id,
+        "name": record.name,
+        "spec_key": record.spec.key,
+        "spec_sha256": record.spec.sha256,
+        "spec_size_bytes": record.spec.size_bytes,
+        "state": record.state.value,
+        "epoch": record.epoch,
+        "stage": record.stage,
+        "baseline_evaluated": record.baseline_evaluated,
+        "budget_exhausted": record.budget_exhausted,
+        "brought_here_by": record.brought_here_by,
+        "reason": record.reason,
+    }
