@@ -1,0 +1,1 @@
+"""Generated from protos/baldistill/v1 by scripts/generate_protos.py; never edited by hand."""
