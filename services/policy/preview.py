@@ -6,30 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from baldistill.artifacts.schemas import StagePlan
-from baldistill.specs.methods import Method, Target
+from baldistill.specs.methods import Method, TailFilling, Target
+from baldistill.tasks.bounds import NOTHING, CallBound
 from services.policy.planning import rows_to_select, rows_to_synthesise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallBound:
-    """The most that one call to the teacher can use: tokens of prompt and completion, and nano-USD."""
-
-    tokens: int
-    nano_usd: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StageBound:
-    """One stage's calls and the most they can use. annotate, synthesise: calls."""
+    """The most that one stage can use for annotation and for synthesis."""
 
-    annotate: int
-    synthesise: int
-    tokens: int
-    nano_usd: int
+    annotation: CallBound
+    synthesis: CallBound
 
     @property
-    def calls(self) -> int:
-        return self.annotate + self.synthesise
+    def total(self) -> CallBound:
+        return self.annotation + self.synthesis
 
 
 def annotation_calls(plan: StagePlan, method: Method) -> int:
@@ -50,18 +41,11 @@ def bound_stage(
     annotation, synthesis: the bound of one call, by domain. A pooled stage may take its rows from any domain, so each of
     its calls counts at the dearest domain's bound.
     """
-    annotate = annotation_calls(plan, method)
-    synthesise = rows_to_synthesise(plan, method)
+    invents = method.tail is TailFilling.SYNTHESISE
     if plan.pooled:
-        annotated = [(annotate, annotation[max(annotation, key=lambda name: annotation[name].tokens)])]
-    else:
-        paid = method.target is Target.RATIONALE
-        annotated = [(domain.select if paid else 0, annotation[name]) for name, domain in plan.domains.items()]
-    synthesised = [(domain.deficit if synthesise else 0, synthesis[name]) for name, domain in plan.domains.items()]
-    priced = annotated + synthesised
-    return StageBound(
-        annotate=annotate,
-        synthesise=synthesise,
-        tokens=sum(count * bound.tokens for count, bound in priced),
-        nano_usd=sum(count * bound.nano_usd for count, bound in priced),
-    )
+        dearest = max(annotation.values(), key=lambda bound: (bound.nano_usd, bound.tokens))
+        return StageBound(annotation=dearest.times(annotation_calls(plan, method)), synthesis=NOTHING)
+    buys_rationales = method.target is Target.RATIONALE
+    annotated = [annotation[name].times(d.select if buys_rationales else 0) for name, d in plan.domains.items()]
+    invented = [synthesis[name].times(d.deficit if invents else 0) for name, d in plan.domains.items()]
+    return StageBound(annotation=sum(annotated, NOTHING), synthesis=sum(invented, NOTHING))

@@ -8,10 +8,15 @@ import pytest
 
 from baldistill.artifacts.schemas import DomainPlan, StagePlan
 from baldistill.specs.methods import PRESETS, BalancingPolicy, HeadSelection, Method, TailFilling, Target, refusal_of
+from baldistill.tasks.bounds import CallBound
 from services.policy.planning import plan_all_stages, plan_stage, rows_to_select, rows_to_synthesise, tail_domains
-from services.policy.preview import CallBound, bound_stage, method_calls
+from services.policy.preview import bound_stage, method_calls
 
 POOL = {"head": 100, "tail": 3}
+
+
+def one_call(*, tokens: int) -> CallBound:
+    return CallBound(calls=1, prompt_tokens=tokens - 5, completion_tokens=5, nano_usd=10 * tokens)
 
 
 def test_a_domain_that_runs_out_turns_from_head_to_tail() -> None:
@@ -74,19 +79,19 @@ def test_the_report_groups_domains_once_per_run() -> None:
 
 def test_a_stage_is_bound_by_the_calls_of_each_domain() -> None:
     plan = plan_all_stages(method=PRESETS["baldistill_n"], pool=POOL, budget=12, stages=3, seed=1)[1]
-    annotation = {"head": CallBound(tokens=10, nano_usd=100), "tail": CallBound(tokens=20, nano_usd=200)}
-    synthesis = {"head": CallBound(tokens=50, nano_usd=500), "tail": CallBound(tokens=70, nano_usd=700)}
+    annotation = {"head": one_call(tokens=10), "tail": one_call(tokens=20)}
+    synthesis = {"head": one_call(tokens=50), "tail": one_call(tokens=70)}
     bound = bound_stage(plan, PRESETS["baldistill_n"], annotation=annotation, synthesis=synthesis)
     # head: 2 annotated; tail: 1 annotated, 1 invented
-    assert (bound.annotate, bound.synthesise, bound.calls) == (3, 1, 4)
-    assert (bound.tokens, bound.nano_usd) == (2 * 10 + 20 + 70, 2 * 100 + 200 + 700)
+    assert (bound.annotation.calls, bound.synthesis.calls, bound.total.calls) == (3, 1, 4)
+    assert (bound.total.tokens, bound.total.nano_usd) == (2 * 10 + 20 + 70, 10 * (2 * 10 + 20 + 70))
 
 
 def test_a_pooled_stage_is_bound_by_its_dearest_domain() -> None:
     method = PRESETS["active_ft_cot"]
     plan = plan_all_stages(method=method, pool=POOL, budget=10, stages=2, seed=1)[0]
-    bounds = {"head": CallBound(tokens=10, nano_usd=100), "tail": CallBound(tokens=20, nano_usd=200)}
-    assert bound_stage(plan, method, annotation=bounds, synthesis=bounds).tokens == 5 * 20
+    bounds = {"head": one_call(tokens=10), "tail": one_call(tokens=20)}
+    assert bound_stage(plan, method, annotation=bounds, synthesis=bounds).total.tokens == 5 * 20
 
 
 @pytest.mark.parametrize(
