@@ -240,10 +240,6 @@ class RunStateChanged(Fact):
     state: RunState
 
     def identity_key(self) -> str:
-        # A run can be announced as RUNNING and then end at the same epoch and stage.
-        return self.state.value
-
-    def identity_key(self) -> str:
         return self.state.value
 
 
