@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from baldistill.artifacts.ports import ArtifactRef, ArtifactStore, Manifest
 from baldistill.artifacts.schemas import StagePlan
@@ -16,7 +15,7 @@ from baldistill.events.facts import Fact, RunState, RunStateChanged, RunSubmitte
 from baldistill.seeding import stable_hash
 from baldistill.specs.frozen import FrozenDataset, FrozenRun
 from baldistill.specs.methods import BalancingPolicy, TailFilling
-from baldistill.specs.runspec import RunSpec
+from baldistill.specs.runspec import BudgetSpec, DatasetSpec, RunSpec
 from baldistill.tasks.templates import CLASSIFICATION
 from services.policy.planning import plan_all_stages
 from services.policy.ports import BaseModelCatalogue, RunRecord, RunRegistry
@@ -36,12 +35,10 @@ class Proposal:
     planned_calls: int
 
 
-def propose(
-    spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalogue, spec_path: Path | None = None
-) -> Proposal:
-    """Look up and check everything that a spec names; store nothing. Raises InvalidInput."""
-    dataset = _find_dataset(spec, store=store, spec_path=spec_path)
-    _check_data(spec, dataset, spec_path=spec_path)
+def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalogue) -> Proposal:
+    """Look up and check everything that a spec names; store nothing. Raises InvalidInput that names the spec's field."""
+    dataset = _find_dataset(spec, store=store)
+    _check_data(spec, dataset)
     method = spec.resolved_method()
     plans = plan_all_stages(
         method=method,
@@ -51,7 +48,9 @@ def propose(
         seed=spec.seed,
     )
     planned_calls = method_calls(plans, method)
-    resolved = spec.model_copy(update={"budget": _resolved_budget(spec, planned_calls)})
+    resolved = spec.model_copy(
+        update={"budget": _resolved_budget(spec, planned_calls), "dataset": _resolved_dataset(spec, dataset)}
+    )
     frozen = FrozenRun(
         run_id=run_id_of(tenant=spec.tenant, name=spec.name),
         spec=resolved,
@@ -118,32 +117,29 @@ def pool_counts(dataset: Dataset) -> Mapping[str, int]:
     return {name: counts.pool for name, counts in dataset.domains.items() if counts.pool}
 
 
-def _find_dataset(spec: RunSpec, *, store: ArtifactStore, spec_path: Path | None) -> Dataset:
+def _find_dataset(spec: RunSpec, *, store: ArtifactStore) -> Dataset:
     name = spec.dataset.name
     version = spec.dataset.version or latest_version(store, tenant=spec.tenant, name=name)
     if version is None:
         raise InvalidInput(
             f"data set '{name}' is not imported; run `baldistill data import {name} --train FILE`"
             " or name the file under dataset.train",
-            path=spec_path,
             field="dataset.name",
         )
     return load_dataset(store, tenant=spec.tenant, name=name, version=version)
 
 
-def _check_data(spec: RunSpec, dataset: Dataset, *, spec_path: Path | None) -> None:
+def _check_data(spec: RunSpec, dataset: Dataset) -> None:
     pool = pool_counts(dataset)
     missing = [name for name in spec.dataset.domains if name not in pool]
     if missing:
         raise InvalidInput(
             f"declared domain '{missing[0]}' has no item in data set {dataset.name}",
-            path=spec_path,
             field="dataset.domains",
         )
     if not dataset.labels:
         raise InvalidInput(
             f"data set {dataset.name} has more than 1,000 distinct answers: not a classification",
-            path=spec_path,
             field="task.kind",
         )
     method, rows = spec.resolved_method(), sum(pool.values())
@@ -151,16 +147,20 @@ def _check_data(spec: RunSpec, dataset: Dataset, *, spec_path: Path | None) -> N
     if takes_only_real_rows and spec.budget.examples > rows:
         raise InvalidInput(
             f"the method takes real examples only and the pool has {rows}, fewer than {spec.budget.examples}",
-            path=spec_path,
             field="budget.examples",
         )
     if method.policy is BalancingPolicy.NONE and spec.budget.calls:
-        raise InvalidInput("a zero-shot run makes no calls", path=spec_path, field="budget.calls")
+        raise InvalidInput("a zero-shot run makes no calls", field="budget.calls")
 
 
-def _resolved_budget(spec: RunSpec, planned_calls: int) -> object:
+def _resolved_budget(spec: RunSpec, planned_calls: int) -> BudgetSpec:
     calls = planned_calls if spec.budget.calls is None else spec.budget.calls
     return spec.budget.model_copy(update={"calls": calls})
+
+
+def _resolved_dataset(spec: RunSpec, dataset: Dataset) -> DatasetSpec:
+    """Name the version that was found; where it was imported from is no part of a run."""
+    return DatasetSpec(name=dataset.name, version=dataset.version, domains=spec.dataset.domains)
 
 
 def _shows_labels(spec: RunSpec, dataset: Dataset) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,19 @@ def load_runspec(path: Path) -> RunSpec:
         return RunSpec.model_validate(values)
     except ValidationError as error:
         raise _as_invalid_input(error.errors(include_url=False)[0], path=path, root=root) from error
+
+
+@contextmanager
+def blaming_spec(path: Path) -> Iterator[None]:
+    """Give file and line to errors that name a field of the spec, raised by those who know only the spec's values."""
+    try:
+        yield
+    except InvalidInput as error:
+        if error.path is not None or error.field is None:
+            raise
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        line = line_of(root, tuple(error.field.split(".")))
+        raise InvalidInput(error.reason, path=path, line=line, field=error.field) from error
 
 
 def line_of(root: yaml.Node | None, location: tuple[int | str, ...]) -> int | None:

@@ -1,0 +1,149 @@
+"""`baldistill plan`: every stage and domain, and the most that it can cost, before a cent is spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from baldistill.specs.loading import load_runspec
+from baldistill.specs.methods import TailFilling
+from baldistill.tasks.bounds import NOTHING, CallBound, worst_annotation_bound, worst_synthesis_bound
+from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption
+from services.cli.output import RESULTS, print_json, usd
+from services.cli.proposals import propose_from
+from services.policy.preview import StageBound, bound_stage
+from services.policy.submission import Proposal
+
+SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="Run spec in YAML; see examples/*.yaml.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedPlan:
+    """A proposal and the most that each of its stages can use."""
+
+    proposal: Proposal
+    bounds: tuple[StageBound, ...]
+
+    @property
+    def total(self) -> CallBound:
+        return sum((bound.total for bound in self.bounds), NOTHING)
+
+
+def price_plan(proposal: Proposal) -> PricedPlan:
+    """Bound every stage by the longest texts of each domain. Raises UnpricedTeacher."""
+    frozen, domains = proposal.frozen, proposal.dataset.domains
+    annotation = {name: worst_annotation_bound(frozen, counts) for name, counts in domains.items()}
+    synthesis = {name: worst_synthesis_bound(frozen, name, counts) for name, counts in domains.items()}
+    bounds = [bound_stage(plan, frozen.method, annotation=annotation, synthesis=synthesis) for plan in proposal.plans]
+    return PricedPlan(proposal=proposal, bounds=tuple(bounds))
+
+
+def plan(
+    spec: SpecArgument,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+    domains: Annotated[bool, typer.Option("--domains/--totals", help="List every domain, or totals only.")] = True,
+) -> None:
+    """Show what a run will ask for, by stage and domain, and the most it can cost. Spends nothing.
+
+    Example: baldistill plan examples/tickets.yaml
+    """
+    with Home(home) as opened:
+        priced = price_plan(propose_from(load_runspec(spec), home=opened, spec_path=spec))
+    if as_json:
+        print_json(plan_document(priced))
+    else:
+        print_plan(priced, domains=domains)
+
+
+def plan_document(priced: PricedPlan) -> dict[str, Any]:
+    """Return a plan as plain JSON values. tokens, usd: upper bounds."""
+    frozen = priced.proposal.frozen
+    return {
+        "run_id": frozen.run_id,
+        "dataset": frozen.dataset.model_dump(),
+        "budget": frozen.spec.budget.model_dump(mode="json"),
+        "calls": priced.proposal.planned_calls,
+        "tokens_at_most": priced.total.tokens,
+        "usd_at_most": priced.total.nano_usd / 1e9,
+        "stages": [
+            plan.to_json()
+            | {
+                "annotation_calls": bound.annotation.calls,
+                "synthesis_calls": bound.synthesis.calls,
+                "tokens_at_most": bound.total.tokens,
+                "usd_at_most": bound.total.nano_usd / 1e9,
+            }
+            for plan, bound in zip(priced.proposal.plans, priced.bounds, strict=True)
+        ],
+    }
+
+
+def print_plan(priced: PricedPlan, *, domains: bool) -> None:
+    """Draw a plan as tables."""
+    if domains and priced.proposal.plans:
+        _print_domains(priced.proposal)
+    _print_totals(priced)
+
+
+def _print_domains(proposal: Proposal) -> None:
+    table = Table(title=f"Plan of {proposal.frozen.spec.name}: rows by stage and domain", caption=_caption(proposal))
+    table.add_column("domain", no_wrap=True)
+    table.add_column("pool", justify="right")
+    table.add_column("test", justify="right")
+    for stage in proposal.plans:
+        table.add_column(f"{stage.stage}: ask", justify="right")
+        table.add_column("have", justify="right")
+        table.add_column("select", justify="right")
+        table.add_column("fill", justify="right")
+    counts = proposal.dataset.domains
+    for name in sorted(proposal.plans[0].domains, key=lambda name: (-counts[name].pool, name)):
+        cells = [name, str(counts[name].pool), str(counts[name].test)]
+        for stage in proposal.plans:
+            domain = stage.domains[name]
+            ask = "any" if stage.pooled else f"{domain.required}{'' if domain.is_head else ' t'}"
+            cells += [ask, str(domain.available), "any" if stage.pooled else str(domain.select), str(domain.deficit)]
+        table.add_row(*cells)
+    RESULTS.print(table)
+
+
+def _caption(proposal: Proposal) -> str:
+    filling = {
+        TailFilling.SYNTHESISE: "fill = rows the teacher invents",
+        TailFilling.DUPLICATE: "fill = rows repeated",
+        TailFilling.NONE: "nothing is filled",
+    }[proposal.frozen.method.tail]
+    return f"t = tail: asked for more than the pool still has; {filling}"
+
+
+def _print_totals(priced: PricedPlan) -> None:
+    frozen, budget = priced.proposal.frozen, priced.proposal.frozen.spec.budget
+    table = Table(title="Teacher calls, and the most they can cost")
+    for heading in ("stage", "rows", "annotate", "synthesise", "calls", "tokens at most", "cost at most"):
+        table.add_column(heading, justify="right")
+    for stage, bound in zip(priced.proposal.plans, priced.bounds, strict=True):
+        table.add_row(
+            str(stage.stage),
+            str(stage.quota),
+            str(bound.annotation.calls),
+            str(bound.synthesis.calls),
+            str(bound.total.calls),
+            f"{bound.total.tokens:,}",
+            usd(bound.total.nano_usd),
+        )
+    table.add_section()
+    rows, total = sum(stage.quota for stage in priced.proposal.plans), priced.total
+    table.add_row("all", str(rows), "", "", str(total.calls), f"{total.tokens:,}", usd(total.nano_usd))
+    RESULTS.print(table)
+    ceilings = [f"{budget.calls} calls"]
+    ceilings += [f"{budget.tokens:,} tokens"] if budget.tokens is not None else []
+    ceilings += [f"${budget.usd}"] if budget.usd is not None else []
+    RESULTS.print(f"Ceilings, never exceeded: {', '.join(ceilings)}.", soft_wrap=True)
+    if budget.calls is not None and budget.calls < total.calls:
+        RESULTS.print(f"budget.calls is {total.calls - budget.calls} below the plan: the run will end early.")
+    if frozen.spec.teacher.kind == "protocol":
+        RESULTS.print("The teacher is `protocol`: it answers by fixed rules. No claim about quality.")

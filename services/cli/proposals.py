@@ -1,0 +1,58 @@
+"""From a spec to a proposal in the embedded mode: imports the data where the spec names a file for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from baldistill.datasets.importing import import_dataset
+from baldistill.datasets.storage import latest_version
+from baldistill.specs.frozen import load_frozen_run
+from baldistill.specs.loading import blaming_spec
+from baldistill.specs.runspec import RunSpec
+from services.cli.home import Home
+from services.cli.output import MESSAGES
+from services.policy.adapters.local_base_models import LocalBaseModels
+from services.policy.adapters.sql_runs import SqlRunRegistry
+from services.policy.submission import Proposal, propose
+
+
+def propose_from(spec: RunSpec, *, home: Home, spec_path: Path) -> Proposal:
+    """Look up everything that a spec names. Raises InvalidInput.
+
+    A run that was submitted before keeps the data set version it was frozen with, unless the spec names another.
+    """
+    if spec.dataset.version is None:
+        frozen_version = _frozen_version(spec, home=home)
+        if frozen_version is None:
+            _import_where_missing(spec, home=home, spec_path=spec_path)
+        else:
+            spec = _with_version(spec, frozen_version)
+    with blaming_spec(spec_path):
+        return propose(spec, store=home.store, base_models=LocalBaseModels())
+
+
+def _frozen_version(spec: RunSpec, *, home: Home) -> str | None:
+    record = SqlRunRegistry(home.engine).find_by_name(tenant=spec.tenant, name=spec.name)
+    if record is None:
+        return None
+    frozen = load_frozen_run(home.store, record.spec)
+    return frozen.dataset.version if frozen.dataset.name == spec.dataset.name else None
+
+
+def _with_version(spec: RunSpec, version: str) -> RunSpec:
+    return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"version": version})})
+
+
+def _import_where_missing(spec: RunSpec, *, home: Home, spec_path: Path) -> None:
+    source = spec.dataset
+    if source.train is None or latest_version(home.store, tenant=spec.tenant, name=source.name) is not None:
+        return
+    folder = spec_path.parent
+    result = import_dataset(
+        home.store,
+        tenant=spec.tenant,
+        name=source.name,
+        train=folder / source.train,
+        test=folder / source.test if source.test else None,
+    )
+    MESSAGES.print(f"Imported data set {source.name}, version {result.dataset.version}.")
