@@ -104,7 +104,7 @@ class TeacherSpec(SpecModel):
     @model_validator(mode="after")
     def _url_where_needed(self) -> Self:
         if self.kind == "openai" and self.base_url is None:
-            raise ValueError("base_url is required for kind openai (e.g. https://api.openai.com/v1)")
+            raise ValueError("base_url: required for kind openai (e.g. https://api.openai.com/v1)")
         return self
 
 
