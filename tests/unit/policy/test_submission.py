@@ -1,0 +1,64 @@
+"""What is frozen at submit, and what is refused before anything is stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from baldistill.errors import InvalidInput
+from baldistill.specs.frozen import FrozenRun
+from services.policy.submission import run_id_of
+
+if TYPE_CHECKING:
+    from tests.unit.policy.conftest import Policy
+
+
+def test_the_frozen_spec_names_the_data_and_the_calls(policy: Policy) -> None:
+    frozen = policy.propose().frozen
+    # naive over 2 domains would need 6; adaptive too, and every row costs a call
+    assert frozen.spec.budget.calls == 6
+    assert frozen.spec.dataset.version == frozen.dataset.version
+    assert frozen.labels == ("big", "rare")
+    assert frozen.show_labels_to_student
+    assert frozen.price_version == "free"
+
+
+def test_equal_specs_freeze_to_equal_bytes(policy: Policy) -> None:
+    first, second = policy.propose().frozen.canonical_json(), policy.propose().frozen.canonical_json()
+    assert first == second
+    assert FrozenRun.model_validate_json(first).canonical_json() == first
+
+
+def test_the_same_spec_again_finds_the_run(policy: Policy) -> None:
+    assert policy.submit() == policy.submit()
+    assert len(policy.registry.list_runs()) == 1
+
+
+def test_another_spec_under_the_same_name_is_refused_by_its_first_difference(policy: Policy) -> None:
+    policy.submit()
+    with pytest.raises(InvalidInput, match=r"budget\.examples was 6, now 8") as caught:
+        policy.submit(budget={"examples": 8, "calls": 6})
+    assert caught.value.field == "name"
+
+
+def test_tenants_do_not_share_names() -> None:
+    assert run_id_of(tenant="a", name="x") != run_id_of(tenant="b", name="x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "reason"),
+    [
+        ({"dataset": {"name": "nothing"}}, "dataset.name", "not imported"),
+        ({"dataset": {"name": "d", "domains": ["big", "gone"]}}, "dataset.domains", "domain 'gone' has no item"),
+        ({"method": "random_ft", "budget": {"examples": 99}}, "budget.examples", "the pool has 27"),
+        ({"method": "zero_shot_cot", "budget": {"examples": 9, "calls": 9}}, "budget.calls", "no calls"),
+    ],
+)
+def test_what_cannot_work_is_refused_and_nothing_is_stored(
+    policy: Policy, changes: dict[str, object], field: str, reason: str
+) -> None:
+    with pytest.raises(InvalidInput, match=reason) as caught:
+        policy.submit(**changes)
+    assert caught.value.field == field
+    assert policy.registry.list_runs() == []
