@@ -1,0 +1,217 @@
+"""The loop that turns a consumer group into work: poll, decode, gate, handle, publish, commit (DESIGN 3).
+
+Handlers store their artifacts before they return; outputs are published before the offset is committed. So a death at
+any moment repeats work that is idempotent and loses none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import structlog
+
+from baldistill.bus.ports import Bus, BusConsumer, Delivery, Message
+from baldistill.errors import DependencyUnavailable, PermanentError, StorageFull, UndecodableMessage
+from baldistill.events.codec import EVENT_ID_HEADER, TRACE_HEADER, decode
+from baldistill.events.dead_letters import (
+    DeadLetter,
+    dead_letter_topic,
+    is_dead_letter_topic,
+    read_dead_letter,
+    to_dead_letter,
+)
+from baldistill.events.facts import Fact
+from baldistill.events.publishing import FactPublisher
+from baldistill.runtime.handlers import ConsumerGroup
+from baldistill.runtime.outcomes import Outcome, OutcomeCounter, OutcomeCounts
+from baldistill.runtime.retries import OutagePolicy, RetryPolicy
+from baldistill.runtime.run_states import Gate, RunStateView
+
+Outage: TypeAlias = DependencyUnavailable | StorageFull
+
+# Only how soon a stop is noticed; a poll returns at once where there is something.
+_POLL_S = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterWatch:
+    """Has a group also read the dead letters of `topics`. Only policy does, to block their runs."""
+
+    topics: Sequence[str]
+    handler: Callable[[DeadLetter], Sequence[Fact]]
+
+
+class ConsumerLoop:
+    """One member of a consumer group. Used by one thread at a time; more members make more work in parallel.
+
+    run_states: None only for policy, which writes them.   view_lag_delay_s: wait for a run state that is not there yet.
+    on_give_up: told what ended `run`: an outage longer than `outages.give_up_after`, or a failure of the loop itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        group: ConsumerGroup,
+        run_states: RunStateView | None,
+        dead_letters: DeadLetterWatch | None = None,
+        retries: RetryPolicy | None = None,
+        outages: OutagePolicy | None = None,
+        view_lag_delay_s: float = 0.2,
+        counter: OutcomeCounter | None = None,
+        on_give_up: Callable[[Exception], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._group = group
+        self._run_states = run_states
+        self._dead_letters = dead_letters
+        self._retries = retries or RetryPolicy()
+        self._outages = outages or OutagePolicy()
+        self._view_lag_delay_s = view_lag_delay_s
+        self._counter = counter or OutcomeCounts()
+        self._on_give_up = on_give_up
+        self._monotonic = monotonic
+        self._publish = FactPublisher(bus, source=group.name)
+        self._joined: BusConsumer | None = None
+        self._away_since_s: float | None = None
+        self._failures = 0
+        self._paused_until_s = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set; the delivery at hand is finished first. Leaves the group at its end."""
+        try:
+            while not stop.is_set():
+                self.step(timeout_s=_POLL_S)
+        except Exception as error:
+            if self._on_give_up is None:
+                raise
+            self._on_give_up(error)
+        finally:
+            self.close()
+
+    def step(self, *, timeout_s: float) -> bool:
+        """Take one delivery and settle it; False where none came within `timeout_s` seconds.
+
+        Raises: DependencyUnavailable or StorageFull where an outage is longer than the policy waits.
+        """
+        if self._is_paused(timeout_s):
+            return False
+        delivery = None
+        try:
+            consumer = self._consumer()
+            delivery = consumer.poll(timeout_s=timeout_s)
+            if delivery is not None:
+                self._settle(consumer, delivery)
+        except (DependencyUnavailable, StorageFull) as outage:
+            self._pause(outage, delivery)
+        else:
+            if delivery is not None:
+                self._away_since_s, self._failures = None, 0
+        return delivery is not None
+
+    def close(self) -> None:
+        """Leave the group; what is out comes to another member. Idempotent."""
+        if self._joined is not None:
+            self._joined.close()
+            self._joined = None
+
+    def _consumer(self) -> BusConsumer:
+        if self._joined is None:
+            topics = [fact.TOPIC for fact in self._group.handlers]
+            if self._dead_letters is not None:
+                topics += [dead_letter_topic(topic) for topic in self._dead_letters.topics]
+            self._joined = self._bus.consumer(group=self._group.name, topics=topics)
+        return self._joined
+
+    def _settle(self, consumer: BusConsumer, delivery: Delivery) -> None:
+        """Do what a delivery asks for, then commit it, have it come again, or bury it."""
+        try:
+            outcome = self._handle(delivery.message)
+        except (DependencyUnavailable, StorageFull):
+            raise
+        except PermanentError as error:
+            self._bury(consumer, delivery, error)
+        # Whatever a handler raises is its own failure; the loop and the other runs live on.
+        except Exception as error:  # noqa: BLE001
+            delay_s = self._retries.delay_s(attempt=delivery.attempt)
+            if delay_s is None:
+                self._bury(consumer, delivery, error)
+                return
+            _log.warning("handler failed", **self._place(delivery), error=type(error).__name__, exc_info=error)
+            self._count(Outcome.RETRIED, delivery)
+            consumer.retry(delivery, delay_s=delay_s)
+        else:
+            self._count(outcome, delivery)
+            if outcome is Outcome.LAGGING:
+                consumer.retry(delivery, delay_s=self._view_lag_delay_s, count_attempt=False)
+            else:
+                consumer.commit(delivery)
+
+    def _handle(self, message: Message) -> Outcome:
+        if is_dead_letter_topic(message.topic):
+            assert self._dead_letters is not None
+            facts = self._dead_letters.handler(read_dead_letter(message))
+        else:
+            fact = decode(message)
+            gate = self._run_states.gate(fact) if self._run_states is not None else Gate.OPEN
+            if gate is not Gate.OPEN:
+                return Outcome.STALE if gate is Gate.STALE else Outcome.LAGGING
+            facts = self._group.handlers[type(fact)](fact)
+        self._publish(
+            facts, cause_id=message.headers.get(EVENT_ID_HEADER), traceparent=message.headers.get(TRACE_HEADER)
+        )
+        return Outcome.HANDLED
+
+    def _bury(self, consumer: BusConsumer, delivery: Delivery, error: Exception) -> None:
+        _log.error("dead letter", **self._place(delivery), error=type(error).__name__, exc_info=error)
+        undecodable = isinstance(error, UndecodableMessage)
+        # The dead letters of dead letters would be read by nobody: the log and the count are their end.
+        if not is_dead_letter_topic(delivery.message.topic):
+            self._bus.publish([to_dead_letter(delivery, group=self._group.name, error=error)])
+        self._count(Outcome.UNDECODABLE if undecodable else Outcome.DEAD_LETTERED, delivery)
+        consumer.commit(delivery)
+
+    def _is_paused(self, timeout_s: float) -> bool:
+        remaining_s = self._paused_until_s - self._monotonic()
+        if remaining_s <= 0:
+            return False
+        time.sleep(min(remaining_s, timeout_s))
+        return self._monotonic() < self._paused_until_s
+
+    def _pause(self, outage: Outage, delivery: Delivery | None) -> None:
+        """Stop taking work for a while. The delivery comes again as if it had never been out."""
+        now_s = self._monotonic()
+        self._failures += 1
+        if self._away_since_s is None:
+            self._away_since_s = now_s
+        if delivery is not None and self._joined is not None:
+            self._count(Outcome.OUTAGE, delivery)
+            # The bus itself may be what is away; what was out then comes again by its own promise.
+            with contextlib.suppress(DependencyUnavailable):
+                self._joined.retry(delivery, delay_s=0, count_attempt=False)
+        if self._outages.is_over(away_s=now_s - self._away_since_s):
+            raise outage
+        delay_s = self._outages.delay_s(failures=self._failures)
+        self._paused_until_s = now_s + delay_s
+        _log.warning("consumption pauses", group=self._group.name, reason=str(outage), delay_s=delay_s)
+
+    def _count(self, outcome: Outcome, delivery: Delivery) -> None:
+        self._counter.count(outcome, group=self._group.name, topic=delivery.message.topic)
+
+    def _place(self, delivery: Delivery) -> dict[str, str | int | None]:
+        message = delivery.message
+        return {
+            "group": self._group.name,
+            "topic": message.topic,
+            "run_id": message.key,
+            "event_id": message.headers.get(EVENT_ID_HEADER),
+            "attempt": delivery.attempt,
+        }

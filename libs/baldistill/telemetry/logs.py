@@ -1,0 +1,53 @@
+"""Logs: one JSON event a line, a static message with fields apart (STYLE 13)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+# Fields that hold what a person wrote, a model said or a key opens: for DEBUG alone.
+CONFIDENTIAL_FIELDS = frozenset(
+    {"answer", "api_key", "authorization", "completion", "input", "messages", "prompt", "rationale", "reply", "token"}
+)
+
+
+def configure_logging(*, level: int = logging.INFO, service: str, stream: TextIO | None = None) -> None:
+    """Set up logging for this process. stream: standard error by default, so that standard output stays data."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _ServiceName(service),
+            withhold_confidential,
+            # Text without local variables: those hold prompts.
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(sort_keys=True),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+class _ServiceName:
+    """Adds who speaks."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["service"] = self._service
+        return event
+
+
+def withhold_confidential(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Drop confidential fields above DEBUG. A last net: callers do not pass them in the first place."""
+    if method != "debug":
+        for name in CONFIDENTIAL_FIELDS & event.keys():
+            event[name] = "withheld"
+    return event
