@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,6 +95,15 @@ def submit(proposal: Proposal, *, store: ArtifactStore, registry: RunRegistry) -
         )
     )
     return record, announce(record)
+
+
+def resume(record: RunRecord, *, registry: RunRegistry) -> RunRecord:
+    """Set a blocked or paused run going again under a new epoch; any other state is returned as it is."""
+    if record.state not in {RunState.BLOCKED, RunState.PAUSED}:
+        return record
+    going = dataclasses.replace(record, state=RunState.RUNNING, epoch=record.epoch + 1, brought_here_by="", reason="")
+    registry.replace(expected=record, changed=going)
+    return registry.find(tenant=record.tenant, run_id=record.run_id) or going
 
 
 def announce(record: RunRecord) -> list[Fact]:
