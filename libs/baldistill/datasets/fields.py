@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from baldistill.datasets.examples import Example
-from baldistill.datasets.sources.rows import SourceRow
+from baldistill.datasets.sources.rows import RowSource, SourceRow
 from baldistill.errors import InvalidInput
 
 FIELDS = ("id", "domain", "input", "answer")
 
-_TYPE_NAMES = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+_TYPE_NAMES = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,27 +42,47 @@ class FieldMap:
         """Return the names that a file is asked for, each once."""
         return list(dict.fromkeys(self.source_name(name) for name in FIELDS))
 
+    def check_columns(self, source: RowSource) -> None:
+        """Raise InvalidInput where a source that knows its fields lacks one."""
+        found = source.columns()
+        # An empty file has no fields and is refused as an empty pool.
+        if not found:
+            return
+        for name in FIELDS:
+            theirs = self.source_name(name)
+            if theirs not in found and not (name == "id" and self.make_ids):
+                raise InvalidInput(_missing(name, found), path=source.path, field=theirs)
+
     def example(self, row: SourceRow, *, number: int) -> Example:
         """Return a row, the file's `number`th, as an Example. Raises InvalidInput naming file, line and field."""
         return Example(
             example_id=self._id(row, number=number),
-            domain=_text(row, self.source_name("domain")),
-            input=_text(row, self.source_name("input")),
-            answer=_text(row, self.source_name("answer")),
+            domain=self._text(row, "domain"),
+            input=self._text(row, "input"),
+            answer=self._text(row, "answer"),
         )
 
     def _id(self, row: SourceRow, *, number: int) -> str:
-        name = self.source_name("id")
-        value = row.values.get(name)
+        value = row.values.get(self.source_name("id"))
         if value is None and self.make_ids:
             return f"row-{number}"
-        if value is None:
-            reason = "missing; map another one (--map id=NAME) or let the rows be numbered (--make-ids)"
-            raise InvalidInput(reason, path=row.path, line=row.line, field=name)
         # Integer ids are common and have one spelling; True is an int in Python only.
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        return _text(row, name)
+        return self._text(row, "id")
+
+    def _text(self, row: SourceRow, name: str) -> str:
+        theirs = self.source_name(name)
+        value = row.values.get(theirs)
+        if isinstance(value, str):
+            reason = _refusal(value)
+        elif theirs not in row.values:
+            reason = _missing(name, row.values)
+        else:
+            reason = f"is {_TYPE_NAMES.get(type(value), type(value).__name__)}, expected text"
+        if reason is None:
+            return cast("str", value)
+        raise InvalidInput(reason, path=row.path, line=row.line, field=theirs)
 
 
 def parse_field_map(text: str) -> dict[str, str]:
@@ -66,27 +94,23 @@ def parse_field_map(text: str) -> dict[str, str]:
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
-def _text(row: SourceRow, name: str) -> str:
-    value = row.values.get(name)
-    if isinstance(value, str):
-        if not value.strip():
-            raise InvalidInput("is empty", path=row.path, line=row.line, field=name)
-        if not value.isascii():
-            _check_characters(row, name, value)
-        if "\0" in value:
-            raise InvalidInput("has a NUL character", path=row.path, line=row.line, field=name)
-        return value
-    if name not in row.values:
-        known = ", ".join(str(key) for key in row.values) or "none"
-        raise InvalidInput(f"missing; fields here: {known}", path=row.path, line=row.line, field=name)
-    reason = "is null" if value is None else f"is {_TYPE_NAMES.get(type(value), type(value).__name__)}, expected text"
-    raise InvalidInput(reason, path=row.path, line=row.line, field=name)
+def _refusal(text: str) -> str | None:
+    """Return why a text cannot be stored, or None. NUL: PostgreSQL refuses it.
+
+    JSON can spell half of a surrogate pair, which no UTF-8 file, database or tokenizer can hold.
+    """
+    if not text.strip():
+        return "is empty"
+    if "\0" in text:
+        return "has a NUL character"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return f"is not valid Unicode: lone surrogate at character {error.start + 1}"
+    return None
 
 
-def _check_characters(row: SourceRow, name: str, value: str) -> None:
-    """JSON can spell half of a surrogate pair, which no UTF-8 file, database or tokenizer can hold."""
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        reason = f"is not valid Unicode: lone surrogate at character {error.start + 1}"
-        raise InvalidInput(reason, path=row.path, line=row.line, field=name) from None
+def _missing(name: str, found: Iterable[str]) -> str:
+    advice = f"map another one (--map {name}=NAME)" + (" or number the rows (--make-ids)" if name == "id" else "")
+    return f"missing, found {', '.join(found) or 'none'}; {advice}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,7 @@ class HeldOutChoice:
         # By domain, then by hash; equal hashes keep the order of the file.
         ranked = np.lexsort((rows["order"], rows["domain"]))
         ranked = ranked[is_alone[ranked]]
-        starts = np.searchsorted(rows["domain"][ranked], np.arange(len(quotas)))
-        for start, end, quota in zip(starts, [*starts[1:], len(ranked)], quotas, strict=True):
+        edges = np.searchsorted(rows["domain"][ranked], np.arange(len(quotas) + 1))
+        for (start, end), quota in zip(pairwise(edges), quotas, strict=True):
             held_out[ranked[start : min(end, start + quota)]] = True
         return held_out

@@ -130,14 +130,15 @@ class _Reading:
         return _Splits(pool=pool_summary, test=test_summary, removed=dict(pool_filter.removed), held_out=held_out)
 
     def _kept(self, source: RowSource, keeps: KeepsRow, *, step: str) -> Iterator[Example]:
-        number = 0
+        self.fields.check_columns(source)
+        total = source.total
         for number, row in enumerate(source.rows(), start=1):
             example = self.fields.example(row, number=number)
             if keeps(example, path=row.path, line=row.line):
                 yield example
             if number % _ROWS_PER_REPORT == 0:
-                self.progress(step=step, done=row.position, total=source.total, unit=source.unit)
-        self.progress(step=step, done=source.total, total=source.total, unit=source.unit)
+                self.progress(step=step, done=row.position, total=total, unit=source.unit)
+        self.progress(step=step, done=total, total=total, unit=source.unit)
 
     def _where(self, mask: npt.NDArray[np.bool_], *, rows: int, step: str) -> Iterator[Example]:
         for number, example in enumerate(itertools.compress(read_examples(self.scratch / "rows.parquet"), mask)):

@@ -7,21 +7,29 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from baldistill.datasets.sources.columnar import ParquetRows
+from baldistill.datasets.sources.delimited import CommaSeparated
 from baldistill.datasets.sources.jsonl import JsonLines
 from baldistill.datasets.sources.rows import RowSource
+from baldistill.datasets.sources.saved_dataset import SavedDataset, is_saved_dataset, split_folder, split_names
 from baldistill.errors import InvalidInput
 
 
 class SourceFormat(Enum):
-    """How rows are written in a file."""
+    """How rows are written. HF: a folder that Hugging Face `datasets` saved."""
 
     AUTO = "auto"
     JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+    HF = "hf"
 
 
 _BY_SUFFIX = {
     ".jsonl": SourceFormat.JSONL,
     ".ndjson": SourceFormat.JSONL,
+    ".csv": SourceFormat.CSV,
+    ".parquet": SourceFormat.PARQUET,
 }
 
 
@@ -36,33 +44,47 @@ class SourceFiles:
 def open_sources(
     train: Path, test: Path | None, *, columns: Sequence[str], source_format: SourceFormat = SourceFormat.AUTO
 ) -> SourceFiles:
-    """Return the sources of the paths that a person named. columns: the fields that will be asked for.
+    """Return the sources of the paths that a person named; a saved DatasetDict brings its own test split.
 
+    columns: the fields that will be asked for; others are not read where the format allows it.
     Raises InvalidInput where a path is missing or its format is not known.
     """
+    if test is None and train.is_dir() and "test" in split_names(train):
+        test = train
     return SourceFiles(
-        train=_open(train, columns=columns, source_format=source_format),
-        test=None if test is None else _open(test, columns=columns, source_format=source_format),
+        train=_open(train, split="train", columns=columns, source_format=source_format),
+        test=None if test is None else _open(test, split="test", columns=columns, source_format=source_format),
     )
 
 
-def _open(path: Path, *, columns: Sequence[str], source_format: SourceFormat) -> RowSource:
+def _open(path: Path, *, split: str, columns: Sequence[str], source_format: SourceFormat) -> RowSource:
     if not path.exists():
         raise InvalidInput("no such file", path=path)
-    if path.is_dir():
-        raise InvalidInput("is a folder", path=path)
-    chosen = _detect(path) if source_format is SourceFormat.AUTO else source_format
+    chosen = _detected(path) if source_format is SourceFormat.AUTO else source_format
+    if path.is_dir() != (chosen is SourceFormat.HF):
+        reason = "is a folder" if path.is_dir() else "is not a folder"
+        raise InvalidInput(f"{reason}, which format {chosen.value} cannot be", path=path)
     if chosen is SourceFormat.JSONL:
         return JsonLines(path=path)
-    raise AssertionError(chosen)
+    if chosen is SourceFormat.CSV:
+        return CommaSeparated(path=path)
+    if chosen is SourceFormat.PARQUET:
+        return ParquetRows(path=path, wanted=columns)
+    folder = split_folder(path, split)
+    if folder is None:
+        raise InvalidInput(f"has no split '{split}', only {', '.join(split_names(path))}; name one's folder", path=path)
+    return SavedDataset(path=folder, wanted=columns)
 
 
-def _detect(path: Path) -> SourceFormat:
-    suffixes = path.suffixes[:-1] if path.suffix == ".gz" else path.suffixes
-    found = _BY_SUFFIX.get(suffixes[-1].lower()) if suffixes else None
+def _detected(path: Path) -> SourceFormat:
+    if path.is_dir():
+        if is_saved_dataset(path):
+            return SourceFormat.HF
+        raise InvalidInput("is a folder, but not one that datasets' save_to_disk() wrote", path=path)
+    name = path.with_suffix("") if path.suffix == ".gz" else path
+    found = _BY_SUFFIX.get(name.suffix.lower())
     if found is None:
-        raise InvalidInput(
-            f"cannot tell the format from the name; known: {', '.join(_BY_SUFFIX)} (each also .gz), or name it",
-            path=path,
-        )
+        known = ", ".join(_BY_SUFFIX)
+        reason = f"cannot tell the format from the name; known: {known}, text also as .gz; or name it (--format)"
+        raise InvalidInput(reason, path=path)
     return found

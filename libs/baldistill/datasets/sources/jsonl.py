@@ -23,6 +23,9 @@ class JsonLines:
     def total(self) -> int:
         return self.path.stat().st_size
 
+    def columns(self) -> tuple[str, ...] | None:
+        return None
+
     def rows(self) -> Iterator[SourceRow]:
         for number, line, position in read_lines(self.path):
             if not line.strip():

@@ -37,5 +37,8 @@ class RowSource(Protocol):
     def unit(self) -> str:
         """What `position` counts: bytes or rows."""
 
+    def columns(self) -> tuple[str, ...] | None:
+        """Return the names of the fields where they are known before reading, None where every row brings its own."""
+
     def rows(self) -> Iterator[SourceRow]:
         """Yield every row. Raises InvalidInput with file and line for what cannot be read."""
