@@ -1,0 +1,281 @@
+"""Budgets and their windows in SQL: made, found, frozen, topped up, read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
+
+from services.teacher_gateway.adapters.sql_tables import AUDIT, BUDGETS, WINDOWS
+from services.teacher_gateway.errors import BudgetMissing, CeilingTooLow
+from services.teacher_gateway.ledger.budgets import (
+    NO_STAGE,
+    UNITS,
+    Amounts,
+    BudgetPath,
+    BudgetState,
+    BudgetStatus,
+    Ceilings,
+    Scope,
+    WindowKind,
+    window_start_ms,
+)
+
+_METER = Ceilings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowIds:
+    """The windows of a chain, root first, with the scope of each."""
+
+    by_scope: Mapping[Scope, int]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(self.by_scope.values())
+
+
+def find_budget(connection: Connection, path: BudgetPath) -> Mapping[str, Any] | None:
+    """Return a budget's row."""
+    columns = BUDGETS.c
+    statement = select(BUDGETS).where(
+        columns.tenant == path.tenant,
+        columns.run_id == path.run_id,
+        columns.stage == path.stage,
+        columns.domain == path.domain,
+    )
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else dict(row)
+
+
+def make_budget(
+    connection: Connection, path: BudgetPath, *, ceilings: Ceilings, window: WindowKind, actor: str, now_ms: int
+) -> int:
+    """Make a budget and the missing ones above it, as meters. Return its id."""
+    parent_id: int | None = None
+    for level in path.chain[:-1]:
+        found = find_budget(connection, level)
+        parent_id = (
+            int(found["budget_id"])
+            if found is not None
+            else _insert_budget(
+                connection, level, parent_id, ceilings=_METER, window=WindowKind.LIFETIME, actor=actor, now_ms=now_ms
+            )
+        )
+    return _insert_budget(connection, path, parent_id, ceilings=ceilings, window=window, actor=actor, now_ms=now_ms)
+
+
+def windows_of(connection: Connection, path: BudgetPath, *, now_ms: int) -> WindowIds:
+    """Return the current windows of a chain, made at first use. Stages and domains become meters at first use.
+
+    Raises BudgetMissing where the tenant or the run has no budget.
+    """
+    by_scope: dict[Scope, int] = {}
+    for level in path.chain:
+        budget = find_budget(connection, level)
+        if budget is None:
+            if level.scope in (Scope.TENANT, Scope.RUN):
+                raise BudgetMissing(path=level)
+            make_budget(connection, level, ceilings=_METER, window=WindowKind.LIFETIME, actor="ledger", now_ms=now_ms)
+            budget = find_budget(connection, level)
+            assert budget is not None
+        by_scope[level.scope] = _window_of(connection, budget, now_ms=now_ms)
+    return WindowIds(by_scope=by_scope)
+
+
+def replace_ceilings(connection: Connection, path: BudgetPath, ceilings: Ceilings, *, now_ms: int) -> None:
+    """Set the ceilings of a budget and of its current window. Raises BudgetMissing, CeilingTooLow."""
+    budget = required_budget(connection, path)
+    values = {f"ceiling_{unit}": getattr(ceilings, unit) for unit in UNITS}
+    connection.execute(update(BUDGETS).where(BUDGETS.c.budget_id == budget["budget_id"]).values(values))
+    start_ms = window_start_ms(WindowKind(budget["window_kind"]), now_ms)
+    current = and_(WINDOWS.c.budget_id == budget["budget_id"], WINDOWS.c.window_start_ms >= start_ms)
+    # The statement below takes the row's lock, so what is read after it is what it was compared with.
+    guards = [
+        (WINDOWS.c[f"spent_{unit}"] + WINDOWS.c[f"held_{unit}"] <= ceiling)
+        for unit in UNITS
+        if (ceiling := getattr(ceilings, unit)) is not None
+    ]
+    changed = connection.execute(update(WINDOWS).where(current, *guards).values(values)).rowcount
+    windows = connection.execute(select(WINDOWS).where(current)).mappings().all()
+    if changed != len(windows):
+        _explain_too_low(path, ceilings, windows)
+
+
+def set_state(connection: Connection, path: BudgetPath, *, old: BudgetState, new: BudgetState) -> Mapping[str, Any]:
+    """Move a budget and all its windows from one state to another; nothing where it is in neither."""
+    budget = required_budget(connection, path)
+    for table in (BUDGETS, WINDOWS):
+        mine = and_(table.c.budget_id == budget["budget_id"], table.c.state == old.value)
+        connection.execute(update(table).where(mine).values(state=new.value))
+    return budget
+
+
+def reopen(connection: Connection, path: BudgetPath, *, now_ms: int) -> int:
+    """Open a closed budget and its current window. Return its id. Raises BudgetMissing, CeilingTooLow.
+
+    Windows that are over stay closed: they may be above their ceiling for good.
+    """
+    budget = required_budget(connection, path)
+    start_ms = window_start_ms(WindowKind(budget["window_kind"]), now_ms)
+    closed = BudgetState.CLOSED.value
+    current = and_(
+        WINDOWS.c.budget_id == budget["budget_id"], WINDOWS.c.window_start_ms >= start_ms, WINDOWS.c.state == closed
+    )
+    below = [
+        or_(ceiling.is_(None), WINDOWS.c[f"spent_{unit}"] + WINDOWS.c[f"held_{unit}"] <= ceiling)
+        for unit in UNITS
+        for ceiling in (WINDOWS.c[f"ceiling_{unit}"],)
+    ]
+    connection.execute(update(WINDOWS).where(current, *below).values(state=BudgetState.OPEN.value))
+    ceilings = Ceilings(**{unit: budget[f"ceiling_{unit}"] for unit in UNITS})
+    _explain_too_low(path, ceilings, connection.execute(select(WINDOWS).where(current)).mappings().all())
+    mine = and_(BUDGETS.c.budget_id == budget["budget_id"], BUDGETS.c.state == closed)
+    connection.execute(update(BUDGETS).where(mine).values(state=BudgetState.OPEN.value))
+    return int(budget["budget_id"])
+
+
+def required_budget(connection: Connection, path: BudgetPath) -> Mapping[str, Any]:
+    """Return a budget's row. Raises BudgetMissing."""
+    budget = find_budget(connection, path)
+    if budget is None:
+        raise BudgetMissing(path=path)
+    return budget
+
+
+def tree_of(connection: Connection, path: BudgetPath, *, now_ms: int) -> list[BudgetStatus]:
+    """Return a budget and all below it, each in its current window."""
+    columns = BUDGETS.c
+    mine = [columns.tenant == path.tenant]
+    mine += [columns.run_id == path.run_id] if path.run_id else []
+    mine += [columns.stage == path.stage] if path.stage != NO_STAGE else []
+    mine += [columns.domain == path.domain] if path.domain else []
+    is_current = or_(
+        *(
+            and_(columns.window_kind == kind.value, WINDOWS.c.window_start_ms == window_start_ms(kind, now_ms))
+            for kind in WindowKind
+        )
+    )
+    joined = BUDGETS.outerjoin(WINDOWS, and_(WINDOWS.c.budget_id == columns.budget_id, is_current))
+    counters = [
+        func.coalesce(WINDOWS.c[f"{counter}_{unit}"], 0).label(f"{counter}_{unit}")
+        for counter in ("spent", "held", "unknown")
+        for unit in UNITS
+    ]
+    order = (columns.run_id, columns.stage, columns.domain)
+    statement = select(BUDGETS, *counters).select_from(joined).where(*mine).order_by(*order)
+    return [_status_of(row, now_ms=now_ms) for row in connection.execute(statement).mappings()]
+
+
+def record(
+    connection: Connection,
+    *,
+    actor: str,
+    action: str,
+    now_ms: int,
+    budget_id: int | None = None,
+    request_key: str | None = None,
+    attempt: int | None = None,
+    **details: object,
+) -> None:
+    """Append one line to the audit trail."""
+    values = {
+        "at_ms": now_ms,
+        "actor": actor,
+        "action": action,
+        "budget_id": budget_id,
+        "request_key": request_key,
+        "attempt": attempt,
+        "details": json.dumps(details, sort_keys=True),
+    }
+    connection.execute(insert(AUDIT).values(values))
+
+
+def path_of(budget: Mapping[Any, Any]) -> BudgetPath:
+    """Return the path of a budget's row."""
+    return BudgetPath(tenant=budget["tenant"], run_id=budget["run_id"], stage=budget["stage"], domain=budget["domain"])
+
+
+def _insert_budget(
+    connection: Connection,
+    path: BudgetPath,
+    parent_id: int | None,
+    *,
+    ceilings: Ceilings,
+    window: WindowKind,
+    actor: str,
+    now_ms: int,
+) -> int:
+    limits = {f"ceiling_{unit}": getattr(ceilings, unit) for unit in UNITS}
+    statement = insert(BUDGETS).values(
+        parent_id=parent_id,
+        scope=path.scope.value,
+        tenant=path.tenant,
+        run_id=path.run_id,
+        stage=path.stage,
+        domain=path.domain,
+        window_kind=window.value,
+        state=BudgetState.OPEN.value,
+        created_at_ms=now_ms,
+        **limits,
+    )
+    primary_key = connection.execute(statement).inserted_primary_key
+    assert primary_key is not None
+    budget_id = int(primary_key[0])
+    if path.scope in (Scope.TENANT, Scope.RUN) or ceilings != _METER:
+        record(connection, actor=actor, action="create", now_ms=now_ms, budget_id=budget_id, path=str(path), **limits)
+    return budget_id
+
+
+def _window_of(connection: Connection, budget: Mapping[str, Any], *, now_ms: int) -> int:
+    start_ms = window_start_ms(WindowKind(budget["window_kind"]), now_ms)
+    wanted = select(WINDOWS.c.window_id).where(
+        WINDOWS.c.budget_id == budget["budget_id"], WINDOWS.c.window_start_ms == start_ms
+    )
+    found = connection.execute(wanted).scalar_one_or_none()
+    if found is not None:
+        return int(found)
+    # An update locks the budget's row against `replace_ceilings`, so the copied ceilings are the newest.
+    same_state = update(BUDGETS).where(BUDGETS.c.budget_id == budget["budget_id"]).values(state=BUDGETS.c.state)
+    connection.execute(same_state)
+    newest = connection.execute(select(BUDGETS).where(BUDGETS.c.budget_id == budget["budget_id"])).mappings().one()
+    statement = insert(WINDOWS).values(
+        budget_id=budget["budget_id"],
+        window_start_ms=start_ms,
+        state=newest["state"],
+        **{f"ceiling_{unit}": newest[f"ceiling_{unit}"] for unit in UNITS},
+        **{f"{counter}_{unit}": 0 for unit in UNITS for counter in ("spent", "held", "unknown")},
+    )
+    primary_key = connection.execute(statement).inserted_primary_key
+    assert primary_key is not None
+    return int(primary_key[0])
+
+
+def _status_of(row: Mapping[Any, Any], *, now_ms: int) -> BudgetStatus:
+    kind = WindowKind(row["window_kind"])
+
+    def amounts(counter: str) -> Amounts:
+        return Amounts(**{unit: int(row[f"{counter}_{unit}"]) for unit in UNITS})
+
+    return BudgetStatus(
+        path=path_of(row),
+        window_kind=kind,
+        window_start_ms=window_start_ms(kind, now_ms),
+        state=BudgetState(row["state"]),
+        ceilings=Ceilings(**{unit: row[f"ceiling_{unit}"] for unit in UNITS}),
+        spent=amounts("spent"),
+        held=amounts("held"),
+        unknown=amounts("unknown"),
+    )
+
+
+def _explain_too_low(path: BudgetPath, ceilings: Ceilings, windows: Sequence[Mapping[Any, Any]]) -> None:
+    for window in windows:
+        for unit in UNITS:
+            ceiling = getattr(ceilings, unit)
+            used = int(window[f"spent_{unit}"]) + int(window[f"held_{unit}"])
+            if ceiling is not None and used > ceiling:
+                raise CeilingTooLow(path=path, unit=unit, ceiling=ceiling, used=used)

@@ -1,0 +1,107 @@
+"""The ledger's tables as SQLAlchemy sees them; made by revision 0001_ledger, which a test compares with these."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text
+
+METADATA = MetaData()
+
+BUDGETS = Table(
+    "budgets",
+    METADATA,
+    Column("budget_id", Integer, primary_key=True),
+    Column("parent_id", BigInteger),
+    Column("scope", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("window_kind", Text, nullable=False),
+    Column("ceiling_calls", BigInteger),
+    Column("ceiling_tokens", BigInteger),
+    Column("ceiling_nano_usd", BigInteger),
+    Column("state", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+
+WINDOWS = Table(
+    "budget_windows",
+    METADATA,
+    Column("window_id", Integer, primary_key=True),
+    Column("budget_id", BigInteger, nullable=False),
+    Column("window_start_ms", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("ceiling_calls", BigInteger),
+    Column("ceiling_tokens", BigInteger),
+    Column("ceiling_nano_usd", BigInteger),
+    *(
+        Column(f"{kind}_{unit}", BigInteger, nullable=False)
+        for unit in ("calls", "tokens", "nano_usd")
+        for kind in ("spent", "held", "unknown")
+    ),
+)
+
+OWNERS = Table(
+    "ledger_owners",
+    METADATA,
+    Column("owner_id", Text, primary_key=True),
+    Column("machine", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("lock_path", Text),
+    Column("lease_ms", BigInteger, nullable=False),
+    Column("beat_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+)
+
+HOLDS = Table(
+    "holds",
+    METADATA,
+    Column("hold_id", Integer, primary_key=True),
+    Column("request_key", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("prompt_sha256", Text, nullable=False),
+    Column("owner_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("bound_tokens", BigInteger, nullable=False),
+    Column("bound_nano_usd", BigInteger, nullable=False),
+    Column("booked_tokens", BigInteger),
+    Column("booked_nano_usd", BigInteger),
+    Column("price_version", Text, nullable=False),
+    Column("tenant_window", BigInteger),
+    Column("run_window", BigInteger),
+    Column("stage_window", BigInteger),
+    Column("domain_window", BigInteger),
+    Column("reserved_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Column("deadline_at_ms", BigInteger, nullable=False),
+    Column("sent_at_ms", BigInteger),
+    Column("ended_at_ms", BigInteger),
+)
+
+REPLIES = Table(
+    "replies",
+    METADATA,
+    Column("request_key", Text, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("prompt_sha256", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("finish_reason", Text, nullable=False),
+    Column("prompt_tokens", BigInteger),
+    Column("completion_tokens", BigInteger),
+    Column("stored_at_ms", BigInteger, nullable=False),
+)
+
+AUDIT = Table(
+    "ledger_audit",
+    METADATA,
+    Column("audit_id", Integer, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("budget_id", BigInteger),
+    Column("request_key", Text),
+    Column("attempt", Integer),
+    Column("details", Text, nullable=False),
+)

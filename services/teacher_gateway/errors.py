@@ -1,0 +1,89 @@
+"""What can be wrong with a budget or a teacher, and what a person does about it."""
+
+from __future__ import annotations
+
+from baldistill.errors import PermanentError, RetryableError
+from services.teacher_gateway.ledger.budgets import BudgetPath
+from services.teacher_gateway.ledger.holds import Refused
+
+
+class BudgetMissing(PermanentError):
+    """Money is asked for from a budget that nobody made."""
+
+    def __init__(self, *, path: BudgetPath) -> None:
+        super().__init__(f"there is no budget for {path}; submit the run again")
+        self.path = path
+
+
+class BudgetExhausted(PermanentError):
+    """A ceiling is reached and the run is to wait for a top-up."""
+
+    exit_code = 77  # EX_NOPERM
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(
+            f"the budget of {refused.path} is exhausted: {refused.asked} {refused.unit} asked,"
+            f" {refused.spent} of {refused.ceiling} spent, {refused.held} held;"
+            f" raise its ceiling of {refused.unit} (a top-up) and resume the run: what was answered is kept"
+        )
+        self.refused = refused
+
+
+class BudgetFrozen(RetryableError):
+    """A person paused or cancelled what this budget pays for."""
+
+    def __init__(self, *, path: BudgetPath) -> None:
+        super().__init__(f"the budget of {path} is frozen; resume the run to go on")
+        self.path = path
+
+
+class BudgetClosed(PermanentError):
+    """The provider billed more than the bound of a call; nothing more is sent until a person has looked."""
+
+    def __init__(self, *, path: BudgetPath) -> None:
+        super().__init__(
+            f"the budget of {path} is closed: the provider billed above a call's bound; "
+            "check that it honours max_completion_tokens, then reopen the budget"
+        )
+        self.path = path
+
+
+class CeilingTooLow(PermanentError):
+    """A ceiling cannot be set below what is spent and held."""
+
+    def __init__(self, *, path: BudgetPath, unit: str, ceiling: int, used: int) -> None:
+        super().__init__(f"the ceiling of {path} cannot be {ceiling} {unit}: {used} are spent or held already")
+        self.path = path
+        self.unit = unit
+        self.ceiling = ceiling
+        self.used = used
+
+
+class PromptChanged(PermanentError):
+    """A request's prompt is not the one that its key was first reserved with."""
+
+    def __init__(self, *, request_key: str) -> None:
+        super().__init__(
+            f"request {request_key[:12]} was sent with another prompt before; a run's spec, data and code must not"
+            " change: start a new run under another name"
+        )
+        self.request_key = request_key
+
+
+class TeacherRefused(PermanentError):
+    """The teacher answered in a way that trying again does not change: wrong key, unknown model."""
+
+    def __init__(self, *, url: str, status: int, detail: str) -> None:
+        super().__init__(f"the teacher at {url} refused with status {status}: {detail}; check key and model")
+        self.url = url
+        self.status = status
+
+
+class TeacherFailing(RetryableError):
+    """The teacher is there but answered not one request of a shard."""
+
+    def __init__(self, *, url: str, reason: str, requests: int) -> None:
+        super().__init__(f"the teacher at {url} answered none of {requests} requests ({reason})")
+        self.url = url
+        self.reason = reason
+        self.requests = requests
