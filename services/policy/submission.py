@@ -13,7 +13,6 @@ from baldistill.datasets.examples import Dataset
 from baldistill.datasets.storage import latest_version, load_dataset
 from baldistill.errors import InvalidInput
 from baldistill.events.facts import Fact, RunState, RunStateChanged, RunSubmitted
-from baldistill.seeding import stable_hash
 from baldistill.specs.frozen import FrozenDataset, FrozenRun
 from baldistill.specs.methods import BalancingPolicy, TailFilling
 from baldistill.specs.runspec import BudgetSpec, DatasetSpec, RunSpec
@@ -52,8 +51,8 @@ def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalo
     resolved = spec.model_copy(
         update={"budget": _resolved_budget(spec, planned_calls), "dataset": _resolved_dataset(spec, dataset)}
     )
-    frozen = FrozenRun(
-        run_id=run_id_of(tenant=spec.tenant, name=spec.name),
+    unnamed = FrozenRun(
+        run_id="",
         spec=resolved,
         dataset=FrozenDataset(name=dataset.name, version=dataset.version, sha256=dataset.sha256),
         labels=dataset.labels,
@@ -62,6 +61,7 @@ def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalo
         base_model=base_models.describe(spec.student.base),
         price_version=_price_version(spec),
     )
+    frozen = unnamed.model_copy(update={"run_id": run_id_of(unnamed)})
     return Proposal(frozen=frozen, dataset=dataset, plans=tuple(plans), planned_calls=planned_calls)
 
 
@@ -71,14 +71,15 @@ def submit(proposal: Proposal, *, store: ArtifactStore, registry: RunRegistry) -
     Raises InvalidInput where a run of that name has another spec.
     """
     frozen = proposal.frozen
-    stored = store.put_bytes(folder=frozen.layout.folder, name="spec.json", data=frozen.canonical_json())
-    winner = store.create_manifest(Manifest(key=frozen.layout.spec, files={"spec": stored})).files["spec"]
-    if winner != stored:
+    known = registry.find_by_name(tenant=frozen.spec.tenant, name=frozen.spec.name)
+    if known is not None and known.run_id != frozen.run_id:
         raise InvalidInput(
-            f"a run of this name exists with another spec ({_difference(store, winner, frozen)});"
+            f"a run of this name exists with another spec ({_difference(store, known.spec, frozen)});"
             " choose another name, or delete that run with `baldistill runs delete`",
             field="name",
         )
+    stored = store.put_bytes(folder=frozen.layout.folder, name="spec.json", data=frozen.canonical_json())
+    winner = store.create_manifest(Manifest(key=frozen.layout.spec, files={"spec": stored})).files["spec"]
     record = registry.create(
         RunRecord(
             tenant=frozen.spec.tenant,
@@ -117,9 +118,14 @@ def announce(record: RunRecord) -> list[Fact]:
     return [state, submitted]
 
 
-def run_id_of(*, tenant: str, name: str) -> str:
-    """Return the run id: readable, and different for equal names of two tenants."""
-    return f"{name}-{stable_hash(tenant, name) & 0xFFFFFF:06x}"
+def run_id_of(frozen: FrozenRun) -> str:
+    """Return the run id: readable, and another one for another spec.
+
+    Stored answers are kept by run id. So a run that is deleted and submitted again with the same spec finds the answers
+    that were paid for, and with another spec, whose prompts may differ, it does not.
+    """
+    digest = hashlib.sha256(frozen.model_copy(update={"run_id": ""}).canonical_json()).hexdigest()
+    return f"{frozen.spec.name}-{digest[:8]}"
 
 
 def pool_counts(dataset: Dataset) -> Mapping[str, int]:
@@ -189,7 +195,8 @@ def _price_version(spec: RunSpec) -> str:
 def _difference(store: ArtifactStore, stored: ArtifactRef, wanted: FrozenRun) -> str:
     """Name the first field that differs, as a person would look for it."""
     before = FrozenRun.model_validate_json(store.read_bytes(stored)).model_dump(mode="json")
-    path, old, new = _first_difference(before, wanted.model_dump(mode="json"), path=())
+    after = wanted.model_dump(mode="json") | {"run_id": before["run_id"]}
+    path, old, new = _first_difference(before, after, path=())
     return f"{'.'.join(path).removeprefix('spec.')} was {old!r}, now {new!r}"
 
 

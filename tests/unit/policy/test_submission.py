@@ -42,8 +42,18 @@ def test_another_spec_under_the_same_name_is_refused_by_its_first_difference(pol
     assert caught.value.field == "name"
 
 
-def test_tenants_do_not_share_names() -> None:
-    assert run_id_of(tenant="a", name="x") != run_id_of(tenant="b", name="x")
+def test_tenants_do_not_share_runs(policy: Policy) -> None:
+    frozen = policy.propose().frozen
+    other = frozen.model_copy(update={"spec": frozen.spec.model_copy(update={"tenant": "other"})})
+    assert run_id_of(frozen) != run_id_of(other)
+
+
+def test_a_deleted_run_comes_back_under_its_id_and_another_spec_under_another(policy: Policy) -> None:
+    first = policy.submit()
+    policy.registry.forget(tenant=first.tenant, run_id=first.run_id)
+    assert policy.submit().run_id == first.run_id
+    policy.registry.forget(tenant=first.tenant, run_id=first.run_id)
+    assert policy.submit(budget={"examples": 8}).run_id != first.run_id
 
 
 @pytest.mark.parametrize(

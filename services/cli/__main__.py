@@ -1,0 +1,41 @@
+"""The command line's entry: one line for every error, exit codes as documented."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from baldistill.errors import BalDistillError
+from services.cli.app import app
+from services.cli.output import EXIT_INTERRUPTED, MESSAGES
+
+
+def main() -> None:
+    """Run the command line and exit. Exit codes: docs/reference/exit-codes.md."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        result = app(arguments, prog_name="baldistill", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        MESSAGES.print("Stopped. Nothing that was paid for is lost: run the same command again to go on.")
+        return EXIT_INTERRUPTED
+    except BalDistillError as error:
+        MESSAGES.print(f"error: {error}", markup=False, soft_wrap=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error of ours.
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    main()

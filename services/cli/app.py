@@ -1,0 +1,47 @@
+"""All commands by name. What a command needs beyond this is imported when it runs: `--help` stays quick."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from baldistill import __version__
+from services.cli.budgets import budget_app
+from services.cli.data import data_app
+from services.cli.doctor import doctor
+from services.cli.planning import plan
+from services.cli.reports import report, status
+from services.cli.running import run
+from services.cli.runs import runs_app
+from services.cli.schema import schema
+from services.cli.students import student_app
+
+app = typer.Typer(
+    name="baldistill",
+    help="Distil a paid teacher into a small student, in balanced stages, within a budget that is never exceeded.",
+    epilog="Start with: baldistill plan examples/tickets.yaml, then: baldistill run examples/tickets.yaml",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(plan)
+app.command()(run)
+app.command()(status)
+app.command()(report)
+app.add_typer(budget_app, name="budget")
+app.add_typer(data_app, name="data")
+app.add_typer(runs_app, name="runs")
+app.add_typer(student_app, name="student")
+app.command()(schema)
+app.command()(doctor)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Distil a paid teacher into a small student, in balanced stages, within a budget that is never exceeded."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
