@@ -50,8 +50,12 @@ class StageLayout:
     def metrics(self) -> str:
         return f"{self.folder}/metrics.json"
 
+    def checkpoint_folder(self, step: int) -> str:
+        """Folder of one checkpoint, manifest included: it is deleted as a whole when newer ones are there."""
+        return f"{self.checkpoints_folder}/step-{step:07d}"
+
     def checkpoint(self, step: int) -> str:
-        return f"{self.folder}/checkpoints/step-{step:07d}.json"
+        return f"{self.checkpoint_folder(step)}/checkpoint.json"
 
     @property
     def checkpoints_folder(self) -> str:

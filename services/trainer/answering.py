@@ -1,0 +1,46 @@
+"""A student's answers to texts, as evaluation and prediction read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from baldistill.specs.frozen import FrozenRun
+from baldistill.student.generation import generate_greedily
+from baldistill.student.loading import Student
+from baldistill.student.rendering import render_prompt, room_for_generation
+from baldistill.tasks.answers import extract_label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentAnswer:
+    """text: all that the student wrote.   answer: the label in it, or `<none>` (tasks.answers)."""
+
+    text: str
+    answer: str
+    hit_length_limit: bool
+
+
+def answer_texts(
+    student: Student,
+    frozen: FrozenRun,
+    texts: Sequence[str],
+    *,
+    on_answered: Callable[[int], None] | None = None,
+) -> list[StudentAnswer]:
+    """Return the student's greedy answers, in the order of the texts. on_answered: told how many are done so far."""
+    settings = frozen.spec.evaluation
+    room = room_for_generation(frozen, max_new_tokens=settings.max_new_tokens)
+    prompts = [render_prompt(frozen, student.tokenizer, text=text, room_for=room)[0] for text in texts]
+    written = generate_greedily(
+        student,
+        prompts,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        on_answered=on_answered,
+    )
+    decoded = [student.tokenizer.decode(one.token_ids, skip_special_tokens=True) for one in written]
+    return [
+        StudentAnswer(text=text, answer=extract_label(text, frozen.labels), hit_length_limit=one.hit_length_limit)
+        for text, one in zip(decoded, written, strict=True)
+    ]

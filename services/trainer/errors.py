@@ -1,0 +1,33 @@
+"""What training finds out about its data: verdicts, so the stage fails for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from baldistill.errors import PermanentError
+
+
+class VerdictOnData(PermanentError):
+    """The stage cannot succeed, however often it is tried."""
+
+
+class NoTrainingRows(VerdictOnData):
+    """Not one answer of the teacher was accepted."""
+
+    def __init__(self, *, stage: int) -> None:
+        super().__init__(
+            f"stage {stage} has no row to train on: the teacher's answers were all rejected or missing;"
+            " see the reasons in the run's report"
+        )
+        self.stage = stage
+
+
+class TrainingDiverged(VerdictOnData):
+    """The loss is not a number any more."""
+
+    def __init__(self, *, step: int, row_ids: Sequence[str]) -> None:
+        super().__init__(
+            f"the loss of step {step} is not finite (rows {', '.join(row_ids)}); lower student.training.learning_rate"
+        )
+        self.step = step
+        self.row_ids = tuple(row_ids)

@@ -1,0 +1,73 @@
+"""What a launched job does: train a stage's student, then measure it (DESIGN 3). Safe to run again at any point."""
+
+from __future__ import annotations
+
+from baldistill.artifacts.ports import ArtifactStore, Manifest
+from baldistill.runtime.launching import Job, ShouldStop
+from baldistill.runtime.progress import ProgressSink
+from baldistill.specs.frozen import FrozenRun, load_frozen_run
+from services.trainer.batches import TrainingRow, rows_so_far
+from services.trainer.errors import NoTrainingRows
+
+
+def run_job(job: Job, should_stop: ShouldStop, *, store: ArtifactStore, progress: ProgressSink) -> None:
+    """Make what is missing of the stage's student and metrics; returns at once where the metrics are there.
+
+    Raises JobStopped, VerdictOnData, InvalidInput, ArtifactMissing, ArtifactCorrupt, StorageFull.
+    """
+    frozen = load_frozen_run(store, job.spec)
+    if store.find_manifest(frozen.layout.stage(job.stage).metrics) is not None:
+        return
+    # Deferred: torch takes seconds to import, which no consumer should wait for.
+    from baldistill.student.precision import begin_student_compute
+    from baldistill.student.trained import load_run_student
+    from services.trainer.measuring import measure_student
+
+    begin_student_compute(threads=frozen.spec.threads)
+    rows = rows_so_far(store, frozen, stage=job.stage)
+    trained = _ensure_student(job, frozen, rows, store=store, progress=progress, should_stop=should_stop)
+    measure_student(
+        store,
+        frozen,
+        load_run_student(store, frozen, trained),
+        stage=job.stage,
+        # A run whose budget is exhausted ends here: this is its last measurement.
+        is_last=job.stage == frozen.spec.stages or job.budget_exhausted,
+        trained_on=rows,
+        progress=progress,
+        should_stop=should_stop,
+    )
+
+
+def _ensure_student(
+    job: Job,
+    frozen: FrozenRun,
+    rows: list[TrainingRow],
+    *,
+    store: ArtifactStore,
+    progress: ProgressSink,
+    should_stop: ShouldStop,
+) -> Manifest | None:
+    """Return the stage's student, trained where it is missing; None at stage 0."""
+    layout = frozen.layout.stage(job.stage)
+    if job.stage == 0 or (there := store.find_manifest(layout.student)) is not None:
+        return None if job.stage == 0 else there
+    if not rows:
+        raise NoTrainingRows(stage=job.stage)
+    from baldistill.student.loading import load_trainable_base
+    from baldistill.student.precision import resolve_dtype
+    from baldistill.student.trained import open_base, require_context
+    from services.trainer.checkpoints import Checkpoints
+    from services.trainer.students import store_student
+    from services.trainer.training import train_adapter
+
+    base = open_base(frozen)
+    student = load_trainable_base(base, dtype=resolve_dtype(frozen.spec.student.dtype))
+    require_context(frozen, student)
+    checkpoints = Checkpoints(store, layout)
+    trained = train_adapter(
+        student, frozen, rows, stage=job.stage, checkpoints=checkpoints, progress=progress, should_stop=should_stop
+    )
+    manifest = store_student(store, frozen, trained, stage=job.stage, base=base)
+    checkpoints.delete()
+    return manifest
