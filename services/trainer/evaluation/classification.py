@@ -55,6 +55,7 @@ def classification_report(
         by_domain[answer.domain].append(answer)
     metric = Metric.F1 if all(answer.domain == answer.truth for answer in answers) else Metric.ACCURACY
     predicted = Counter(answer.prediction for answer in answers if answer.prediction in in_labels)
+    pool_domains = sum(size > 0 for size in pool_sizes.values())
     domains = {}
     for name in sorted(pool_sizes.keys() | by_domain.keys()):
         items = by_domain.get(name, [])
@@ -74,7 +75,7 @@ def classification_report(
             score=score if items else None,
             at_chance=at_chance if items else None,
             answer_nll=_mean_nll(items, answer_nll),
-            group=Group.TAIL if pool * len(pool_sizes) < budget else Group.HEAD,
+            group=Group.TAIL if pool * pool_domains < budget else Group.HEAD,
         )
     whole = _group(domains.values())
     return ClassificationReport(
