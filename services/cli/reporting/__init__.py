@@ -1,0 +1,1 @@
+"""A run's report: built once from artifacts, ledger and registry; drawn as tables, Markdown or JSON."""

@@ -1,0 +1,176 @@
+"""The report's tables as text cells: terminal and Markdown draw the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from services.cli.output import score, usd
+from services.cli.reporting.model import RunReport, UsageReport
+from services.trainer.evaluation.reports import ClassificationReport, Group
+
+REFERENCE_NAMES = {"majority": "majority label", "tfidf_logistic_regression": "TF-IDF + logistic regression"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportTable:
+    """One table. The first column is text, the others are numbers."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+def report_tables(report: RunReport) -> list[ReportTable]:
+    """Return all tables of a report that have rows."""
+    tables = [stage_table(report), score_table(report), row_table(report), usage_table(report)]
+    return [table for table in tables if table.rows]
+
+
+def stage_table(report: RunReport) -> ReportTable:
+    """Stage by stage: rows, scores, minutes; below, what the scores are read against."""
+    rows = []
+    metric = "score"
+    trained = 0
+    for stage in report.stages:
+        trained += stage.total.trained
+        if stage.metrics is not None:
+            metric = stage.metrics.metric.value
+        name = "0 (zero-shot)" if stage.stage == 0 else str(stage.stage)
+        minutes = ", ".join(f"{step} {value:.1f}" for step, value in stage.minutes.items()) or "-"
+        rows.append((name, str(trained), *_scores(stage.metrics), minutes))
+    rows += [
+        (REFERENCE_NAMES.get(name, name), str(trained), *_scores(metrics), "-")
+        for name, metrics in report.references.items()
+    ]
+    return ReportTable(
+        title="Stage by stage",
+        headings=(
+            "stage",
+            "rows so far",
+            f"macro {metric}",
+            "micro",
+            f"head {metric}",
+            f"tail {metric}",
+            "answer NLL",
+            "items",
+            "outside labels",
+            "minutes",
+        ),
+        rows=tuple(rows),
+        caption="The last rows learned from the same training rows. '-': fewer than 30 items, or not measured.",
+    )
+
+
+def score_table(report: RunReport) -> ReportTable:
+    """Per domain, largest first: the score after each stage. `~` marks a score at chance."""
+    measured = [stage for stage in report.stages if stage.metrics is not None]
+    rows = []
+    for name in _by_size(report):
+        cells = [name, "tail" if name in report.tail else "head", str(report.pool[name])]
+        last = measured[-1].metrics.domains.get(name) if measured and measured[-1].metrics else None
+        cells.append(str(last.items) if last else "0")
+        for stage in measured:
+            domain = stage.metrics.domains.get(name) if stage.metrics else None
+            mark = "~" if domain and domain.at_chance else ""
+            cells.append(f"{score(domain.score if domain else None)}{mark}")
+        rows.append(tuple(cells))
+    return ReportTable(
+        title="Scores by domain",
+        headings=("domain", "group", "pool", "test items", *(f"after {stage.stage}" for stage in measured)),
+        rows=tuple(rows) if measured else (),
+        caption="tail: pool smaller than B / l. ~: at chance, within 2 standard errors of the majority answer.",
+    )
+
+
+def row_table(report: RunReport) -> ReportTable:
+    """Per domain and stage: asked / accepted / trained on."""
+    stages = [stage for stage in report.stages if stage.stage > 0]
+    rows = []
+    for name in _by_size(report):
+        counts = [stage.rows.get(name) for stage in stages]
+        cells = tuple(f"{one.asked}/{one.accepted}/{one.trained}" if one else "0/0/0" for one in counts)
+        rows.append((name, str(report.pool[name]), *cells, str(sum(one.trained for one in counts if one))))
+    totals = tuple(f"{stage.total.asked}/{stage.total.accepted}/{stage.total.trained}" for stage in stages)
+    rows.append(("all", str(sum(report.pool.values())), *totals, str(sum(stage.total.trained for stage in stages))))
+    rejections = [
+        f"stage {stage.stage}: {count} {reason}" for stage in stages for reason, count in stage.rejections.items()
+    ]
+    return ReportTable(
+        title="Rows by domain: asked of the teacher / accepted / trained on",
+        headings=("domain", "pool", *(f"stage {stage.stage}" for stage in stages), "trained in all"),
+        rows=tuple(rows) if stages else (),
+        caption=f"Not accepted: {'; '.join(rejections)}." if rejections else "",
+    )
+
+
+def usage_table(report: RunReport) -> ReportTable:
+    """The budget: planned, allowed, spent, UNKNOWN."""
+    rows = tuple(
+        (
+            usage.scope,
+            str(report.planned_calls) if usage.scope == "run" else "-",
+            *_usage_cells(usage),
+        )
+        for usage in report.usage
+        if "domain" not in usage.scope
+    )
+    return ReportTable(
+        title="Budget",
+        headings=(
+            "scope",
+            "calls planned",
+            "calls allowed",
+            "calls spent",
+            "of these UNKNOWN",
+            "held",
+            "tokens spent",
+            "cost allowed",
+            "cost spent",
+        ),
+        rows=rows,
+        caption="UNKNOWN: sent, outcome never learned; counted as spent at their bound.",
+    )
+
+
+def header_lines(report: RunReport) -> Iterator[str]:
+    """Yield what stands above the tables."""
+    yield f"Run {report.name} ({report.run_id}): {report.state.replace('_', ' ')}"
+    yield f"Method {report.method}, target {report.target}, B = {report.budget_examples}, data {report.dataset}"
+    yield f"Student {report.base_model}, teacher {report.teacher}"
+    if report.reason:
+        yield f"Reason: {report.reason}"
+
+
+def _scores(metrics: ClassificationReport | None) -> tuple[str, ...]:
+    if metrics is None:
+        return ("-",) * 7
+    groups = metrics.groups
+    return (
+        score(metrics.macro),
+        score(metrics.micro),
+        score(groups[Group.HEAD].macro),
+        score(groups[Group.TAIL].macro),
+        score(metrics.macro_answer_nll),
+        str(metrics.items),
+        str(metrics.unparsable),
+    )
+
+
+def _usage_cells(usage: UsageReport) -> tuple[str, ...]:
+    ceiling = usage.ceiling
+    allowed_usd = ceiling["nano_usd"]
+    return (
+        "-" if ceiling["calls"] is None else str(ceiling["calls"]),
+        str(usage.spent["calls"]),
+        str(usage.unknown["calls"]),
+        str(usage.held["calls"]),
+        f"{usage.spent['tokens']:,}",
+        "-" if allowed_usd is None else usd(allowed_usd),
+        usd(usage.spent["nano_usd"]),
+    )
+
+
+def _by_size(report: RunReport) -> list[str]:
+    return sorted(report.pool, key=lambda name: (-report.pool[name], name))

@@ -1,0 +1,24 @@
+"""A report on the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from services.cli.output import RESULTS
+from services.cli.reporting.model import NO_QUALITY_CLAIM, RunReport
+from services.cli.reporting.tables import header_lines, report_tables
+
+
+def print_report(report: RunReport) -> None:
+    """Print header lines and tables on standard output."""
+    for line in header_lines(report):
+        RESULTS.print(line, markup=False, soft_wrap=True)
+    for content in report_tables(report):
+        table = Table(title=content.title, caption=content.caption or None)
+        for column, heading in enumerate(content.headings):
+            table.add_column(heading, justify="left" if column == 0 else "right")
+        for row in content.rows:
+            table.add_row(*row)
+        RESULTS.print(table)
+    if not report.claims_quality:
+        RESULTS.print(NO_QUALITY_CLAIM, soft_wrap=True)
