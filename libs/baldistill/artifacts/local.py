@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import os
@@ -16,13 +15,13 @@ from typing import BinaryIO
 from baldistill.artifacts.keys import checked_key, checked_manifest_key, content_key, is_manifest_key
 from baldistill.artifacts.manifests import decode_manifest, encode_manifest, reference_to
 from baldistill.artifacts.ports import ArtifactRef, Manifest
-from baldistill.errors import ArtifactCorrupt, ArtifactMissing, StorageFull
+from baldistill.artifacts.scratch import storage_full
+from baldistill.errors import ArtifactCorrupt, ArtifactMissing
 
 # What a crash leaves behind lies here; no key reaches it, so it is harmless and may be deleted when nothing runs.
 TEMPORARY_FOLDER = ".tmp"
 
 _CHUNK_BYTES = 1 << 20
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class LocalArtifactStore:
@@ -165,16 +164,13 @@ class LocalArtifactStore:
     def _temporary_file(self) -> Iterator[tuple[Path, BinaryIO]]:
         """Open a new file beside the store's; it is gone afterwards unless it was moved. Raises StorageFull."""
         path = self._temporary / uuid.uuid4().hex
-        try:
-            _make_folder(self._temporary)
-            with path.open("xb") as stream:
-                yield path, stream
-        except OSError as error:
-            if error.errno in _FULL:
-                raise StorageFull(path=self._root) from error
-            raise
-        finally:
-            path.unlink(missing_ok=True)
+        with storage_full(self._root):
+            try:
+                _make_folder(self._temporary)
+                with path.open("xb") as stream:
+                    yield path, stream
+            finally:
+                path.unlink(missing_ok=True)
 
 
 def _sync(stream: BinaryIO) -> None:

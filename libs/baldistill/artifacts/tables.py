@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from baldistill.artifacts.ports import ArtifactRef, ArtifactStore
+from baldistill.artifacts.scratch import scratch_folder
 
 # Bounds memory while streaming; part of the file's bytes, so a change is a change of every artifact.
 ROWS_PER_GROUP = 8192
@@ -20,9 +20,12 @@ ROWS_PER_GROUP = 8192
 def store_table(
     store: ArtifactStore, *, folder: str, name: str, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]
 ) -> ArtifactRef:
-    """Write rows as `<name>-<sha256>.parquet` under `folder`, in their order, at most one row group in memory."""
-    with tempfile.TemporaryDirectory(prefix="baldistill-") as scratch:
-        source = Path(scratch) / f"{name}.parquet"
+    """Write rows as `<name>-<sha256>.parquet` under `folder`, in their order, at most one row group in memory.
+
+    Raises: StorageFull, DependencyUnavailable.
+    """
+    with scratch_folder() as scratch:
+        source = scratch / f"{name}.parquet"
         count = write_table(source, schema=schema, rows=rows)
         return store.put_file(folder=folder, name=source.name, source=source, rows=count)
 

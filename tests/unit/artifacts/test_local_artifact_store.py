@@ -47,6 +47,23 @@ except StorageFull as error:
     print("full")
 """
 
+FILLS_THE_SCRATCH_DISK = """
+import os, pathlib, sys, tempfile
+tempfile.tempdir = sys.argv[1]
+import pyarrow as pa
+from baldistill.artifacts.local import LocalArtifactStore
+from baldistill.artifacts.tables import store_table
+from baldistill.errors import StorageFull
+
+root = pathlib.Path(sys.argv[1], "store")
+rows = ({"text": os.urandom(4096).hex()} for _ in range(1_000))
+try:
+    store_table(LocalArtifactStore(root), folder="f", name="t", schema=pa.schema([("text", pa.string())]), rows=rows)
+except StorageFull:
+    assert not root.exists() and os.listdir(sys.argv[1]) == []
+    print("full")
+"""
+
 
 def visible(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file() and TEMPORARY_FOLDER not in path.parts]
@@ -112,7 +129,8 @@ def test_a_damaged_manifest_is_noticed_without_any_reference_to_it(tmp_path: Pat
         store.create_manifest(Manifest(key="f/a.json", files={}))
 
 
-def test_a_full_disk_is_said_so_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [FILLS_THE_DISK, FILLS_THE_SCRATCH_DISK], ids=["store", "scratch"])
+def test_a_full_disk_is_said_so_and_leaves_nothing_half_written(tmp_path: Path, script: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     command = f'mount -t tmpfs -o size=1m tmpfs {disk} && exec {sys.executable} -c "$SCRIPT" {disk}'
@@ -121,7 +139,7 @@ def test_a_full_disk_is_said_so_and_leaves_nothing_half_written(tmp_path: Path) 
         pytest.skip("this machine does not let tests mount a small disk of their own")
     outcome = subprocess.run(
         [*namespace, "sh", "-c", command],
-        env={"SCRIPT": FILLS_THE_DISK, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
+        env={"SCRIPT": script, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
         check=False,
         capture_output=True,
         text=True,
