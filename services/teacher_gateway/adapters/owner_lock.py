@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 from pathlib import Path
+
+from baldistill.runtime.file_locks import FileLock
 
 
 class OwnerLock:
     """The lock of this process. The kernel releases it when the process dies, also by kill -9."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._descriptor: int | None = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock = FileLock(path)
+        if not self._lock.try_acquire():
+            raise FileExistsError(f"{path} belongs to another owner")
 
     def release(self) -> None:
         """Delete the file and let go of it. Idempotent."""
-        if self._descriptor is not None:
-            self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = None
+        self.path.unlink(missing_ok=True)
+        self._lock.release()
 
 
 def is_proven_dead(path: Path) -> bool:
     """True where the file is there and nobody holds it. A file that is gone proves nothing."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
+    if not path.exists():
         return False
+    lock = FileLock(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+        return lock.try_acquire()
     finally:
-        os.close(descriptor)
-    return True
+        lock.release()
 
 
 def forget(path: Path) -> None:
     """Delete a dead owner's file."""
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

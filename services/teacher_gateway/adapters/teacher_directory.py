@@ -1,0 +1,49 @@
+"""Makes teacher clients out of specs, one per distinct teacher; the only place that reads API keys."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from baldistill.errors import InvalidInput
+from baldistill.specs.runspec import TeacherSpec
+from services.teacher_gateway.adapters.openai_teacher import OpenAITeacher
+from services.teacher_gateway.adapters.protocol_teacher import ProtocolTeacher
+from services.teacher_gateway.ports import TeacherClient
+
+
+class TeacherDirectory:
+    """Teachers over the process environment. Keys are read from the variable that a spec names and kept nowhere else."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._clients: dict[str, TeacherClient] = {}
+        self._lock = threading.Lock()
+
+    def client_for(self, teacher: TeacherSpec) -> TeacherClient:
+        """Return the client of a spec's teacher. Raises InvalidInput where its key is not set."""
+        identity = teacher.model_dump_json(include={"kind", "base_url", "api_key_env", "protocol"})
+        with self._lock:
+            if identity not in self._clients:
+                self._clients[identity] = self._make(teacher)
+            return self._clients[identity]
+
+    def close(self) -> None:
+        """Close every client. Idempotent."""
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()
+
+    def _make(self, teacher: TeacherSpec) -> TeacherClient:
+        if teacher.kind == "protocol":
+            return ProtocolTeacher(teacher.protocol)
+        key = self._environment.get(teacher.api_key_env, "")
+        if not key:
+            raise InvalidInput(
+                f"environment variable {teacher.api_key_env} is not set; put the teacher's key there"
+                " (any text for a server without keys)",
+                field="teacher.api_key_env",
+            )
+        assert teacher.base_url is not None
+        return OpenAITeacher(base_url=teacher.base_url, api_key=key)

@@ -1,0 +1,127 @@
+"""A stage's teacher requests, in an order that is a function of spec, plan and selection alone (DESIGN 2.4, 2.5)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import rfc8785
+
+from baldistill.artifacts.schemas import StagePlan
+from baldistill.datasets.examples import Example
+from baldistill.seeding import stable_hash
+from baldistill.specs.frozen import FrozenRun
+from baldistill.tasks.prompts import ChatMessage, Demonstration, annotation_messages, synthesis_messages
+from services.teacher_gateway.demonstrations import CandidateDemonstration, choose_demonstrations
+from services.teacher_gateway.ledger.budgets import BudgetPath
+from services.teacher_gateway.ledger.holds import RequestKind, request_key
+
+# The OpenAI API takes a signed 64-bit seed, other servers a 32-bit one.
+_SEEDS = 2**31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthesisOrder:
+    """One example to be synthesised. sample: 0-based within stage and domain."""
+
+    domain: str
+    sample: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherRequest:
+    """What one row asks the teacher.
+
+    example: what is annotated, None for synthesis.   right_label: what the answer must be; None: any label.
+    """
+
+    row_id: str
+    domain: str
+    kind: RequestKind
+    key: str
+    budget: BudgetPath
+    messages: Sequence[ChatMessage]
+    temperature: float
+    seed: int | None
+    example: Example | None
+    right_label: str | None
+
+
+def annotation_request(frozen: FrozenRun, *, stage: int, example: Example) -> TeacherRequest:
+    """Ask for the rationale of a real example, at temperature 0."""
+    return TeacherRequest(
+        row_id=example.example_id,
+        domain=example.domain,
+        kind=RequestKind.ANNOTATION,
+        key=_key(frozen, stage=stage, kind=RequestKind.ANNOTATION, subject=example.example_id, sample=0),
+        budget=_budget(frozen, stage=stage, domain=example.domain),
+        messages=annotation_messages(frozen, example),
+        temperature=0.0,
+        seed=None,
+        example=example,
+        right_label=example.answer,
+    )
+
+
+def synthesis_orders(plan: StagePlan) -> list[SynthesisOrder]:
+    """Return what the stage's tail domains lack, domains in name order."""
+    return [
+        SynthesisOrder(domain=domain, sample=sample)
+        for domain, of_domain in sorted(plan.domains.items())
+        for sample in range(of_domain.deficit)
+    ]
+
+
+def synthesis_request(
+    frozen: FrozenRun, order: SynthesisOrder, *, stage: int, originals: Sequence[CandidateDemonstration]
+) -> TeacherRequest:
+    """Ask for a new example. originals: the domain's own items, in the pool's order."""
+    shown = choose_demonstrations(
+        originals,
+        count=frozen.spec.synthesis.demonstrations,
+        seed=frozen.spec.seed,
+        stage=stage,
+        domain=order.domain,
+        sample=order.sample,
+    )
+    answers = {one.example.answer for one in originals}
+    return TeacherRequest(
+        row_id=f"synthetic/{stage}/{order.domain}/{order.sample}",
+        domain=order.domain,
+        kind=RequestKind.SYNTHESIS,
+        key=_key(frozen, stage=stage, kind=RequestKind.SYNTHESIS, subject=order.domain, sample=order.sample),
+        budget=_budget(frozen, stage=stage, domain=order.domain),
+        messages=synthesis_messages(frozen, order.domain, [_shown(one) for one in shown]),
+        temperature=frozen.spec.teacher.synthesis_temperature,
+        seed=stable_hash(frozen.spec.seed, "synthesis", stage, order.domain, order.sample) % _SEEDS,
+        example=None,
+        right_label=answers.pop() if len(answers) == 1 else None,
+    )
+
+
+def prompt_sha256(frozen: FrozenRun, request: TeacherRequest) -> str:
+    """Return the hash of all that decides the teacher's answer."""
+    teacher = frozen.spec.teacher
+    decides: Mapping[str, object] = {
+        "model": teacher.model,
+        "messages": [[message.role, message.content] for message in request.messages],
+        "temperature": request.temperature,
+        "seed": request.seed,
+        "max_completion_tokens": teacher.max_completion_tokens,
+    }
+    return hashlib.sha256(rfc8785.dumps(dict(decides))).hexdigest()
+
+
+def _shown(candidate: CandidateDemonstration) -> Demonstration:
+    return Demonstration(input=candidate.example.input, answer=candidate.example.answer, rationale=candidate.rationale)
+
+
+def _key(frozen: FrozenRun, *, stage: int, kind: RequestKind, subject: str, sample: int) -> str:
+    return request_key(
+        tenant=frozen.spec.tenant, run_id=frozen.run_id, stage=stage, kind=kind, subject=subject, sample=sample
+    )
+
+
+def _budget(frozen: FrozenRun, *, stage: int, domain: str) -> BudgetPath:
+    return BudgetPath(tenant=frozen.spec.tenant, run_id=frozen.run_id, stage=stage, domain=domain)
