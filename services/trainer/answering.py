@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from baldistill.specs.frozen import FrozenRun
-from baldistill.student.generation import generate_greedily
-from baldistill.student.loading import Student
-from baldistill.student.rendering import render_prompt, room_for_generation
 from baldistill.tasks.answers import extract_label
+
+if TYPE_CHECKING:
+    from baldistill.student.loading import Student
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,9 @@ def answer_texts(
     on_answered: Callable[[int], None] | None = None,
 ) -> list[StudentAnswer]:
     """Return the student's greedy answers, in the order of the texts. on_answered: told how many are done so far."""
+    from baldistill.student.generation import generate_greedily
+    from baldistill.student.rendering import render_prompt, room_for_generation
+
     settings = frozen.spec.evaluation
     room = room_for_generation(frozen, max_new_tokens=settings.max_new_tokens)
     prompts = [render_prompt(frozen, student.tokenizer, text=text, room_for=room)[0] for text in texts]

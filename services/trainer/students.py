@@ -10,12 +10,9 @@ from safetensors.torch import save
 from baldistill.artifacts.ports import ArtifactStore, Manifest
 from baldistill.specs.frozen import FrozenRun
 from baldistill.student.base_models import BaseModel
+from baldistill.student.files import ADAPTER_CONFIG_ROLE, ADAPTER_WEIGHTS_ROLE, TOKENIZER_ROLE_PREFIX
 from baldistill.student.loading import load_tokenizer
-from baldistill.student.trained import ADAPTER_CONFIG_ROLE, ADAPTER_WEIGHTS_ROLE
 from services.trainer.training import TrainedAdapter
-
-# A file of the tokenizer has the role `tokenizer/<its name in an exported folder>`.
-TOKENIZER_ROLE_PREFIX = "tokenizer/"
 
 # transformers writes these with the safetensors header that readers expect.
 _SAFETENSORS_METADATA = {"format": "pt"}

@@ -11,7 +11,8 @@ import torch
 
 from baldistill.errors import InvalidInput
 from baldistill.student.base_models import BaseModel
-from baldistill.student.lora import AdapterFiles, attach_trained
+from baldistill.student.files import AdapterFiles
+from baldistill.student.lora import attach_trained
 from baldistill.student.precision import StudentDtype, compute_device
 from baldistill.student.quiet import quiet_transformers
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
-from pathlib import Path
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import rfc8785
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from baldistill.errors import InvalidInput
 from baldistill.specs.runspec import LoraSpec
 from baldistill.student.dropout import SeededDropout
+from baldistill.student.files import AdapterFiles
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -23,21 +23,13 @@ if TYPE_CHECKING:
 _ADAPTER = "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterFiles:
-    """A trained adapter on this machine: PEFT's configuration (JSON) and weights (safetensors)."""
-
-    config: Path
-    weights: Path
-
-
 def attach_fresh(model: PreTrainedModel, lora: LoraSpec, *, base_name: str, rng: torch.Generator) -> PeftModel:
     """Put an untrained adapter on a frozen base; its weights and its dropout come from `rng`.
 
     PEFT would draw both from torch's global generator, which every thread of the process shares.
     Raises InvalidInput (field `student.lora.targets`).
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
     _require_targets(model, lora.targets)
     config = LoraConfig(
@@ -49,7 +41,7 @@ def attach_fresh(model: PreTrainedModel, lora: LoraSpec, *, base_name: str, rng:
         target_modules=list(lora.targets),
         bias="none",
     )
-    adapted = get_peft_model(model, config, adapter_name=_ADAPTER)
+    adapted = _adapted(model, config)
     for name, parameter in sorted(adapted.named_parameters()):
         if ".lora_A." in name:
             # PEFT's own initialisation, Linear's default: LoRA's paper starts from B = 0.
@@ -62,11 +54,11 @@ def attach_fresh(model: PreTrainedModel, lora: LoraSpec, *, base_name: str, rng:
 
 def attach_trained(model: PreTrainedModel, adapter: AdapterFiles) -> PeftModel:
     """Put a trained adapter on its base, for use only. Raises InvalidInput where the weights do not fit."""
-    from peft import get_peft_model, set_peft_model_state_dict
+    from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
     config = _config_from_json(json.loads(adapter.config.read_text()))
-    adapted = get_peft_model(model, config, adapter_name=_ADAPTER)
+    adapted = _adapted(model, config)
     outcome = set_peft_model_state_dict(adapted, load_file(adapter.weights), adapter_name=_ADAPTER)
     if outcome.unexpected_keys:
         raise InvalidInput(
@@ -92,6 +84,15 @@ def canonical_adapter_config(adapted: PeftModel) -> bytes:
     """Return adapter_config.json in RFC 8785 form: PEFT writes sets in hash order, so never the same bytes twice."""
     config = adapted.peft_config[_ADAPTER].to_dict() | {"inference_mode": True}
     return bytes(rfc8785.dumps(_plain(config)))
+
+
+def _adapted(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # PEFT 0.21 asks transformers 5.23 for a property by its old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        return get_peft_model(model, config, adapter_name=_ADAPTER)
 
 
 def _config_from_json(values: dict[str, Any]) -> LoraConfig:

@@ -8,12 +8,9 @@ from baldistill.artifacts.ports import ArtifactStore, Manifest
 from baldistill.errors import InvalidInput
 from baldistill.specs.frozen import FrozenRun
 from baldistill.student.base_models import BaseModel, require_same_weights, resolve_base_model
+from baldistill.student.files import adapter_files
 from baldistill.student.loading import Student, load_student
-from baldistill.student.lora import AdapterFiles
 from baldistill.student.precision import resolve_dtype
-
-ADAPTER_WEIGHTS_ROLE = "adapter_model"
-ADAPTER_CONFIG_ROLE = "adapter_config"
 
 
 def open_base(frozen: FrozenRun) -> BaseModel:
@@ -21,14 +18,6 @@ def open_base(frozen: FrozenRun) -> BaseModel:
     base = resolve_base_model(frozen.base_model.name)
     require_same_weights(base, frozen.base_model.weights_sha256)
     return base
-
-
-def adapter_files(store: ArtifactStore, student: Manifest) -> AdapterFiles:
-    """Return a stored student's adapter as local files. Raises ArtifactMissing, ArtifactCorrupt."""
-    return AdapterFiles(
-        config=store.local_path(student.files[ADAPTER_CONFIG_ROLE]),
-        weights=store.local_path(student.files[ADAPTER_WEIGHTS_ROLE]),
-    )
 
 
 def load_run_student(store: ArtifactStore, frozen: FrozenRun, student: Manifest | None) -> Student:
