@@ -1,0 +1,129 @@
+"""Wires the teacher gateway: ledger, teachers, keeper, and which group handles which fact."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from baldistill.artifacts.ports import ArtifactStore
+from baldistill.database.clock import DatabaseClock
+from baldistill.errors import DependencyUnavailable
+from baldistill.events.facts import AnnotationShardPlanned, ExamplesSelected, RunSubmitted, ShardAnnotated
+from baldistill.runtime.handlers import ConsumerGroup
+from baldistill.runtime.progress import ProgressSink, no_progress
+from baldistill.specs.frozen import FrozenRun
+from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger
+from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
+from services.teacher_gateway.caller import PendingBookings, TeacherCaller
+from services.teacher_gateway.handlers import (
+    on_annotation_shard_planned,
+    on_examples_selected,
+    on_run_submitted,
+    on_shard_annotated,
+)
+from services.teacher_gateway.keeper import LedgerKeeper
+from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus
+from services.teacher_gateway.ledger.holds import Attempt
+from services.teacher_gateway.ports import Ledger, Teachers
+from services.teacher_gateway.preflight import check_teacher
+from services.teacher_gateway.run_budgets import ensure_run_budget, run_path
+
+
+class TeacherGateway:
+    """The composed gateway. groups: what is to be consumed.   ledger: budgets, for the command line and RPCs."""
+
+    def __init__(
+        self, *, groups: list[ConsumerGroup], ledger: Ledger, teachers: Teachers, resources: ExitStack
+    ) -> None:
+        self.groups = groups
+        self.ledger = ledger
+        self._teachers = teachers
+        self._resources = resources
+
+    def preflight(self, frozen: FrozenRun) -> None:
+        """Check, before a cent is spent, that a run's teacher is priced, reachable and takes our key.
+
+        Raises UnpricedTeacher, InvalidInput, TeacherRefused, DependencyUnavailable.
+        """
+        check_teacher(frozen, teachers=self._teachers)
+
+    def budget_tree(self, *, tenant: str, run_id: str = "") -> list[BudgetStatus]:
+        """Return a run's budget with its stages and domains, or all of a tenant's; empty where there is none yet."""
+        return self.ledger.budget_tree(BudgetPath(tenant=tenant, run_id=run_id))
+
+    def attempts(self, *, tenant: str, run_id: str) -> list[Attempt]:
+        """Return every attempt of a run, for audits against what the provider saw."""
+        return self.ledger.attempts(BudgetPath(tenant=tenant, run_id=run_id))
+
+    def freeze_run(self, frozen: FrozenRun, *, actor: str) -> None:
+        """Stop a run's money, also where the run has not asked for any yet."""
+        ensure_run_budget(self.ledger, frozen)
+        self.ledger.freeze(run_path(frozen), actor=actor)
+
+    def unfreeze_run(self, frozen: FrozenRun, *, actor: str) -> None:
+        """Let a run's money go on."""
+        ensure_run_budget(self.ledger, frozen)
+        self.ledger.unfreeze(run_path(frozen), actor=actor)
+
+    def close(self) -> None:
+        """Stop waiting requests, end this owner, close connections. Idempotent."""
+        self._resources.close()
+
+
+def build_teacher_gateway(
+    *,
+    store: ArtifactStore,
+    engine: Engine,
+    locks: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    progress: ProgressSink = no_progress,
+    clock: DatabaseClock | None = None,
+    lease_s: float = DEFAULT_LEASE_S,
+) -> TeacherGateway:
+    """Return the gateway over a migrated database. Ends at once what a killed process on this machine left.
+
+    locks: folder where this process proves that it lives; None: by its lease alone.   environment: holds the API
+    keys; default: the process's own.
+    """
+    with ExitStack() as resources:
+        ledger = SqlLedger(engine, lock_folder=locks, lease_s=lease_s, clock=clock)
+        resources.callback(ledger.close)
+        ledger.sweep(trust_leases=False)
+        teachers = TeacherDirectory(os.environ if environment is None else environment)
+        resources.callback(teachers.close)
+        bookings = PendingBookings(ledger)
+        keeper = LedgerKeeper(ledger=ledger, bookings=bookings, lease_s=lease_s)
+        keeper.start()
+        resources.callback(keeper.close)
+        stop = threading.Event()
+        resources.callback(stop.set)
+
+        def pause(seconds: float) -> None:
+            if stop.wait(seconds):
+                raise DependencyUnavailable(dependency="teacher gateway", reason="it is being stopped")
+
+        def caller_for(frozen: FrozenRun) -> TeacherCaller:
+            client = teachers.client_for(frozen.spec.teacher)
+            return TeacherCaller(frozen, ledger=ledger, bookings=bookings, client=client, pause=pause)
+
+        work = partial(
+            on_annotation_shard_planned, store=store, ledger=ledger, caller_for=caller_for, progress=progress
+        )
+        groups = [
+            ConsumerGroup(
+                name="teacher-gateway",
+                handlers={
+                    RunSubmitted: partial(on_run_submitted, store=store, ledger=ledger),
+                    ExamplesSelected: partial(on_examples_selected, store=store, ledger=ledger),
+                    ShardAnnotated: partial(on_shard_annotated, store=store),
+                },
+            ),
+            ConsumerGroup(name="teacher-gateway-worker", handlers={AnnotationShardPlanned: work}),
+        ]
+        return TeacherGateway(groups=groups, ledger=ledger, teachers=teachers, resources=resources.pop_all())

@@ -1,0 +1,90 @@
+"""Does one shard of teacher work: asks, verifies, stores. The shard is a pure export of the ledger's replies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from baldistill.artifacts.ports import Manifest
+from baldistill.artifacts.schemas import ANNOTATIONS
+from baldistill.artifacts.tables import store_table
+from baldistill.errors import DependencyUnavailable
+from baldistill.events.facts import AnnotationPhase
+from baldistill.runtime.progress import ProgressSink
+from baldistill.specs.runspec import OnExhausted
+from services.teacher_gateway.caller import Answered, Outcome, TeacherCaller, Unanswered
+from services.teacher_gateway.errors import BudgetExhausted, TeacherFailing
+from services.teacher_gateway.requests import TeacherRequest
+from services.teacher_gateway.stages import ROWS_PER_SHARD, Stage
+from services.teacher_gateway.verification import VerifiedRow, unanswered, verify
+
+
+def annotate_shard(
+    stage: Stage, phase: AnnotationPhase, shard: int, *, caller: TeacherCaller, progress: ProgressSink
+) -> Manifest:
+    """Ask for one shard's rows and store them; a stored answer is not asked for again.
+
+    Raises BudgetExhausted where the spec says to pause (nothing is stored then, the ledger keeps the answers), and
+    what `TeacherCaller.ask` raises.
+    """
+    requests = stage.requests(phase, shard)
+    outcomes = _ask_all(stage, phase, shard, requests, caller=caller, progress=progress)
+    _raise_for_the_whole_shard(stage, outcomes, url=caller.url)
+    rows = [_row(stage, request, outcome) for request, outcome in zip(requests, outcomes, strict=True)]
+    key = stage.layout.annotation_shard(phase.value, shard)
+    folder, _, name = key.removesuffix(".json").rpartition("/")
+    file = store_table(
+        stage.store, folder=folder, name=name, schema=ANNOTATIONS, rows=(row.to_table_row() for row in rows)
+    )
+    return stage.store.create_manifest(Manifest(key=key, files={"annotations": file}, rows=file.rows))
+
+
+def _ask_all(
+    stage: Stage,
+    phase: AnnotationPhase,
+    shard: int,
+    requests: list[TeacherRequest],
+    *,
+    caller: TeacherCaller,
+    progress: ProgressSink,
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    with _threads(stage.frozen.spec.teacher.concurrency) as threads:
+        for outcome in threads.map(caller.ask, requests):
+            outcomes.append(outcome)
+            done = shard * ROWS_PER_SHARD + len(outcomes)
+            progress(step=phase.value, done=done, total=stage.rows(phase), unit="requests")
+    return outcomes
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that stop taking new work as soon as one request raised; what is under way is still booked."""
+    executor = ThreadPoolExecutor(max_workers=count, thread_name_prefix="teacher")
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _raise_for_the_whole_shard(stage: Stage, outcomes: list[Outcome], *, url: str) -> None:
+    """Raise where storing the shard would take an outage, or an empty purse that is to be filled, for an answer."""
+    missing = [outcome for outcome in outcomes if isinstance(outcome, Unanswered)]
+    refused = next((outcome.refused for outcome in missing if outcome.refused is not None), None)
+    if refused is not None and stage.frozen.spec.budget.on_exhausted is OnExhausted.PAUSE:
+        raise BudgetExhausted(refused)
+    if len(missing) < len(outcomes):
+        return
+    failed = [outcome for outcome in missing if outcome.teacher_failed]
+    if any(outcome.overloaded for outcome in failed):
+        raise DependencyUnavailable(dependency=f"teacher {url}", reason=f"overloaded ({failed[0].reason})")
+    if failed:
+        raise TeacherFailing(url=url, reason=failed[0].reason, requests=len(outcomes))
+
+
+def _row(stage: Stage, request: TeacherRequest, outcome: Outcome) -> VerifiedRow:
+    if isinstance(outcome, Answered):
+        checks = stage.frozen.spec.synthesis.checks
+        return verify(request, outcome.reply.text, labels=stage.frozen.labels, checks=checks)
+    return unanswered(request, reason=outcome.reason)
