@@ -39,12 +39,13 @@ class DomainTally:
         return outcome is RowOutcome.ACCEPTED
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Return plain values; `trained` is the number of rows, `origins` how they came about."""
+        """Return plain values; `trained` is a number of rows, `origins` how they came about."""
         return {
             "asked": self.asked,
             "accepted": self.accepted,
             "rejected": dict(sorted(self.rejected.items())),
-            "unanswered": dict(sorted(self.unanswered.items())),
+            "unanswered": self.unanswered.total(),
+            "unanswered_reasons": dict(sorted(self.unanswered.items())),
             "trained": self.trained.total(),
             "origins": dict(sorted(self.trained.items())),
         }
@@ -81,7 +82,7 @@ def failure_of(batch: Manifest, *, stage: int) -> str | None:
     asked = sum(int(str(tally["asked"])) for tally in domains.values() if isinstance(tally, Mapping))
     if batch.rows or not asked:
         return None
-    rejected, unanswered = _reasons(domains, "rejected"), _reasons(domains, "unanswered")
+    rejected, unanswered = _reasons(domains, "rejected"), _reasons(domains, "unanswered_reasons")
     if rejected:
         return (
             f"all {rejected.total()} replies of stage {stage} were rejected ({_listed(rejected)});"

@@ -18,7 +18,8 @@ from baldistill.events.facts import AnnotationShardPlanned, ExamplesSelected, Ru
 from baldistill.runtime.handlers import ConsumerGroup
 from baldistill.runtime.progress import ProgressSink, no_progress
 from baldistill.specs.frozen import FrozenRun
-from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger
+from baldistill.specs.runspec import TeacherSpec
+from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger, read_budget_tree
 from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
 from services.teacher_gateway.caller import PendingBookings, TeacherCaller
 from services.teacher_gateway.handlers import (
@@ -32,7 +33,7 @@ from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus
 from services.teacher_gateway.ledger.holds import Attempt
 from services.teacher_gateway.ports import Ledger, Teachers
 from services.teacher_gateway.preflight import check_teacher
-from services.teacher_gateway.run_budgets import ensure_run_budget, run_path
+from services.teacher_gateway.run_budgets import asks_the_teacher, ensure_run_budget, run_path
 
 
 class TeacherGateway:
@@ -46,12 +47,17 @@ class TeacherGateway:
         self._teachers = teachers
         self._resources = resources
 
-    def preflight(self, frozen: FrozenRun) -> None:
-        """Check, before a cent is spent, that a run's teacher is priced, reachable and takes our key.
+    def preflight(self, wanted: FrozenRun | TeacherSpec) -> None:
+        """Check, before a cent is spent, that a teacher is priced, reachable and takes our key.
+
+        A run whose method makes no call needs no teacher.
 
         Raises UnpricedTeacher, InvalidInput, TeacherRefused, DependencyUnavailable.
         """
-        check_teacher(frozen, teachers=self._teachers)
+        if isinstance(wanted, TeacherSpec):
+            check_teacher(wanted, teachers=self._teachers)
+        elif asks_the_teacher(wanted):
+            check_teacher(wanted.spec.teacher, teachers=self._teachers)
 
     def budget_tree(self, *, tenant: str, run_id: str = "") -> list[BudgetStatus]:
         """Return a run's budget with its stages and domains, or all of a tenant's; empty where there is none yet."""
@@ -74,6 +80,11 @@ class TeacherGateway:
     def close(self) -> None:
         """Stop waiting requests, end this owner, close connections. Idempotent."""
         self._resources.close()
+
+
+def run_budgets(engine: Engine, *, tenant: str, run_id: str) -> list[BudgetStatus]:
+    """Return a run's budget with its stages and domains, for readers that spend nothing; [] where there is none yet."""
+    return read_budget_tree(engine, BudgetPath(tenant=tenant, run_id=run_id))
 
 
 def build_teacher_gateway(

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, select
 
 from baldistill.database.clock import DatabaseClock, ServerClock
 from baldistill.database.engine import reading, writing
+from baldistill.errors import DependencyUnavailable
 from services.teacher_gateway.adapters import sql_budgets, sql_holds, sql_owners
 from services.teacher_gateway.adapters.sql_counters import lock_windows
 from services.teacher_gateway.adapters.sql_tables import HOLDS, WINDOWS
@@ -34,6 +35,12 @@ from services.teacher_gateway.ledger.holds import (
 
 # The lease is three beats of 5 s (DESIGN 4), so that one late beat is no death.
 DEFAULT_LEASE_S = 15.0
+
+
+def read_budget_tree(engine: Engine, path: BudgetPath, *, clock: DatabaseClock | None = None) -> list[BudgetStatus]:
+    """Return a budget and all below it in their current windows, without becoming an owner; [] where there is none."""
+    with reading(engine) as connection:
+        return sql_budgets.tree_of(connection, path, now_ms=(clock or ServerClock()).now_ms(connection))
 
 
 class SqlLedger:
@@ -101,6 +108,8 @@ class SqlLedger:
             sql_budgets.record(connection, actor=actor, action="reopen", now_ms=now_ms, budget_id=budget_id)
 
     def reserve(self, requests: Sequence[ReserveRequest]) -> list[ReserveOutcome]:
+        if self._closed:
+            raise DependencyUnavailable(dependency="ledger", reason="this process has closed it")
         with self._writing() as (connection, now_ms):
             windows = [sql_budgets.windows_of(connection, request.path, now_ms=now_ms) for request in requests]
             lock_windows(connection, (window_id for chain in windows for window_id in chain.ids))
@@ -130,8 +139,7 @@ class SqlLedger:
             self._owner.beat(connection, now_ms=now_ms)
 
     def budget_tree(self, path: BudgetPath) -> list[BudgetStatus]:
-        with reading(self._engine) as connection:
-            return sql_budgets.tree_of(connection, path, now_ms=self._clock.now_ms(connection))
+        return read_budget_tree(self._engine, path, clock=self._clock)
 
     def attempts(self, path: BudgetPath) -> list[Attempt]:
         column = HOLDS.c[f"{path.scope.value}_window"]
