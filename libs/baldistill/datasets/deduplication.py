@@ -16,7 +16,7 @@ _DIGEST_BYTES = 16
 
 def digest(*texts: str) -> bytes:
     """Return 16 bytes that stand for these texts in this order; what is remembered of a pool row."""
-    joined = "".join(f"{len(text)}:{text}" for text in texts)
+    joined = "".join([f"{len(text)}:{text}" for text in texts])
     return hashlib.blake2b(joined.encode(), digest_size=_DIGEST_BYTES).digest()
 
 

@@ -28,7 +28,7 @@ from baldistill.datasets.held_out import LARGEST_SHARE, HeldOutChoice, checked_s
 from baldistill.datasets.sources.formats import SourceFormat, open_sources
 from baldistill.datasets.sources.rows import RowSource
 from baldistill.datasets.storage import dataset_attributes, dataset_of, latest_version, read_examples, record_import
-from baldistill.datasets.summary import SplitSummary, domain_counts, labels_of
+from baldistill.datasets.summary import SplitSummary, domain_counts, labels_of, table_row
 from baldistill.errors import InvalidInput, StorageFull
 from baldistill.runtime.progress import ProgressSink, no_progress
 from baldistill.specs.runspec import Slug
@@ -122,7 +122,7 @@ class _Reading:
                 choice.add(example)
                 yield example
 
-        rows = self._write("rows", noted()).count
+        rows = write_table(self.scratch / "rows.parquet", schema=EXAMPLES, rows=map(table_row, noted()))
         mask = choice.mask()
         test_summary = self._write("test", self._where(mask, rows=rows, step="hold out test items"))
         pool_summary = self._write("pool", self._where(~mask, rows=rows, step="write pool"))

@@ -27,12 +27,7 @@ class SplitSummary:
         """Yield the examples as table rows, counting each."""
         for example in examples:
             self._add(example)
-            yield {
-                "id": example.example_id,
-                "domain": example.domain,
-                "input": example.input,
-                "answer": example.answer,
-            }
+            yield table_row(example)
 
     @property
     def count(self) -> int:
@@ -52,7 +47,12 @@ class SplitSummary:
         if len(self.answers) <= MOST_LABELS:
             self.answers.add(example.answer)
         fields = (example.example_id, domain, example.input, example.answer)
-        self._digest.update("".join(f"{len(text)}:{text}" for text in fields).encode())
+        self._digest.update("".join([f"{len(text)}:{text}" for text in fields]).encode())
+
+
+def table_row(example: Example) -> dict[str, str]:
+    """Return an example in the columns of `schemas.EXAMPLES`."""
+    return {"id": example.example_id, "domain": example.domain, "input": example.input, "answer": example.answer}
 
 
 def domain_counts(pool: SplitSummary, test: SplitSummary) -> dict[str, DomainCounts]:

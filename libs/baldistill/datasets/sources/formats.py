@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -60,6 +61,8 @@ def open_sources(
 def _open(path: Path, *, split: str, columns: Sequence[str], source_format: SourceFormat) -> RowSource:
     if not path.exists():
         raise InvalidInput("no such file", path=path)
+    if not os.access(path, os.R_OK):
+        raise InvalidInput("cannot be read: permission denied", path=path)
     chosen = _detected(path) if source_format is SourceFormat.AUTO else source_format
     if path.is_dir() != (chosen is SourceFormat.HF):
         reason = "is a folder" if path.is_dir() else "is not a folder"
