@@ -68,7 +68,7 @@ class EmbeddedSystem(AbstractContextManager["EmbeddedSystem"]):
         self._exit.callback(self._bus.close)
         self._policy = build_policy(store=store, engine=engine, now=now)
         self.registry = self._policy.registry
-        self.gateway = build_teacher_gateway(store=store, engine=engine, locks=locks)
+        self.gateway = build_teacher_gateway(store=store, engine=engine, locks=locks, progress=progress)
         self._exit.callback(self.gateway.close)
         self._trainer = build_trainer(
             store=store,
