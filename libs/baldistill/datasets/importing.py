@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from baldistill.artifacts.layout import dataset_folder, dataset_manifest
 from baldistill.artifacts.ports import ArtifactStore, Manifest
-from baldistill.artifacts.schemas import EXAMPLES
-from baldistill.artifacts.tables import write_table
-from baldistill.datasets.deduplication import GivenTestFilter, PoolFilter
-from baldistill.datasets.examples import Dataset, Example
+from baldistill.datasets.examples import Dataset
 from baldistill.datasets.fields import FieldMap
-from baldistill.datasets.held_out import LARGEST_SHARE, HeldOutChoice, checked_share
+from baldistill.datasets.held_out import LARGEST_SHARE, checked_share
+from baldistill.datasets.reading import SplitReader, Splits
 from baldistill.datasets.sources.formats import SourceFormat, open_sources
-from baldistill.datasets.sources.rows import RowSource
-from baldistill.datasets.storage import dataset_attributes, dataset_of, latest_version, read_examples, record_import
-from baldistill.datasets.summary import SplitSummary, domain_counts, labels_of, table_row
+from baldistill.datasets.storage import dataset_attributes, dataset_of, latest_version, record_import
+from baldistill.datasets.summary import domain_counts, labels_of
 from baldistill.errors import InvalidInput, StorageFull
 from baldistill.runtime.progress import ProgressSink, no_progress
 from baldistill.specs.runspec import Slug
-
-# Often enough for a bar that moves, too rare to cost anything.
-_ROWS_PER_REPORT = 2000
-
-KeepsRow = Callable[..., bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +38,6 @@ class ImportResult:
     created: bool
     became_latest: bool
     removed: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Splits:
-    pool: SplitSummary
-    test: SplitSummary
-    removed: Mapping[str, int]
-    held_out: Mapping[str, Any] | None
 
 
 def import_dataset(
@@ -76,7 +56,7 @@ def import_dataset(
     """Store a version of a data set and make it the newest; the same content again changes nothing.
 
     Without a test file floor(n_d x held_out_share) items per domain are held out, chosen by hash(seed, id).
-    The rows keep the order of their file. Their manifest is written last. Memory: some 250 bytes a row.
+    The rows keep the order of their file. Their manifest is written last. Memory: some 400 bytes a row, however long.
     Raises InvalidInput naming file, line and field; StorageFull.
     """
     _check_name(name, field="name")
@@ -84,76 +64,18 @@ def import_dataset(
     checked_share(held_out_share)
     files = open_sources(train, test, source_format=source_format, columns=(fields or FieldMap()).columns())
     with _scratch() as scratch:
-        reading = _Reading(fields=fields or FieldMap(), scratch=scratch, progress=progress)
+        reader = SplitReader(fields=fields or FieldMap(), scratch=scratch, progress=progress)
         splits = (
-            reading.with_test_file(files.train, files.test)
+            reader.with_test_file(files.train, files.test)
             if files.test is not None
-            else reading.with_held_out(files.train, seed=seed, share=held_out_share)
+            else reader.with_held_out(files.train, seed=seed, share=held_out_share)
         )
         if splits.pool.count == 0:
             raise InvalidInput(_why_empty(splits), path=train)
         return _store(store, splits, scratch=scratch, tenant=tenant, name=name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading:
-    """Writes `pool.parquet` and `test.parquet` into a scratch folder."""
-
-    fields: FieldMap
-    scratch: Path
-    progress: ProgressSink
-
-    def with_test_file(self, train: RowSource, test: RowSource) -> _Splits:
-        test_filter = GivenTestFilter()
-        test_summary = self._write("test", self._kept(test, test_filter.keeps, step="read test"))
-        if test_summary.count == 0:
-            raise InvalidInput("the test file has no rows", path=test.path)
-        pool_filter = PoolFilter(test_inputs=test_filter.inputs)
-        pool_summary = self._write("pool", self._kept(train, pool_filter.keeps, step="read train"))
-        removed = {**pool_filter.removed, **test_filter.removed}
-        return _Splits(pool=pool_summary, test=test_summary, removed=removed, held_out=None)
-
-    def with_held_out(self, train: RowSource, *, seed: int, share: Fraction) -> _Splits:
-        choice = HeldOutChoice(seed=seed, share=share)
-        pool_filter = PoolFilter()
-
-        def noted() -> Iterator[Example]:
-            for example in self._kept(train, pool_filter.keeps, step="read train"):
-                choice.add(example)
-                yield example
-
-        rows = write_table(self.scratch / "rows.parquet", schema=EXAMPLES, rows=map(table_row, noted()))
-        mask = choice.mask()
-        test_summary = self._write("test", self._where(mask, rows=rows, step="hold out test items"))
-        pool_summary = self._write("pool", self._where(~mask, rows=rows, step="write pool"))
-        held_out = {"seed": seed, "share": str(share)}
-        return _Splits(pool=pool_summary, test=test_summary, removed=dict(pool_filter.removed), held_out=held_out)
-
-    def _kept(self, source: RowSource, keeps: KeepsRow, *, step: str) -> Iterator[Example]:
-        self.fields.check_columns(source)
-        total = source.total
-        for number, row in enumerate(source.rows(), start=1):
-            example = self.fields.example(row, number=number)
-            if keeps(example, path=row.path, line=row.line):
-                yield example
-            if number % _ROWS_PER_REPORT == 0:
-                self.progress(step=step, done=row.position, total=total, unit=source.unit)
-        self.progress(step=step, done=total, total=total, unit=source.unit)
-
-    def _where(self, mask: npt.NDArray[np.bool_], *, rows: int, step: str) -> Iterator[Example]:
-        for number, example in enumerate(itertools.compress(read_examples(self.scratch / "rows.parquet"), mask)):
-            yield example
-            if number % _ROWS_PER_REPORT == 0:
-                self.progress(step=step, done=number, total=rows, unit="rows")
-        self.progress(step=step, done=rows, total=rows, unit="rows")
-
-    def _write(self, stem: str, examples: Iterator[Example]) -> SplitSummary:
-        summary = SplitSummary()
-        write_table(self.scratch / f"{stem}.parquet", schema=EXAMPLES, rows=summary.rows(examples))
-        return summary
-
-
-def _store(store: ArtifactStore, splits: _Splits, *, scratch: Path, tenant: str, name: str) -> ImportResult:
+def _store(store: ArtifactStore, splits: Splits, *, scratch: Path, tenant: str, name: str) -> ImportResult:
     version = hashlib.sha256(f"{splits.pool.sha256}{splits.test.sha256}".encode()).hexdigest()[:12]
     key = dataset_manifest(tenant=tenant, name=name, version=version)
     manifest = store.find_manifest(key)
@@ -180,7 +102,7 @@ def _store(store: ArtifactStore, splits: _Splits, *, scratch: Path, tenant: str,
     return ImportResult(dataset=dataset, created=created, became_latest=became_latest, removed=dict(splits.removed))
 
 
-def _why_empty(splits: _Splits) -> str:
+def _why_empty(splits: Splits) -> str:
     gone = ", ".join(f"{count} {reason}" for reason, count in splits.removed.items() if count)
     return f"no row is left for the pool ({gone} removed)" if gone else "the pool is empty: the file has no rows"
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from baldistill.artifacts.local import LocalArtifactStore
+from baldistill.datasets import importing
 from baldistill.datasets.examples import DomainCounts
 from baldistill.datasets.importing import import_dataset
 from baldistill.datasets.storage import (
     iter_examples,
     latest_version,
     list_datasets,
+    list_versions,
     load_dataset,
     record_import,
 )
-from baldistill.errors import InvalidInput
+from baldistill.errors import InvalidInput, StorageFull
 
 Row = Callable[..., dict[str, object]]
 Jsonl = Callable[..., Path]
@@ -207,3 +211,25 @@ def test_progress_ends_where_it_should(store: LocalArtifactStore, jsonl: Jsonl, 
     assert list(last) == ["read train", "hold out test items", "write pool"]
     assert all(done == total for done, total in last.values())
     assert Counter(unit for _, _, _, unit in seen)["bytes"] >= 2
+
+
+def test_imports_at_the_same_moment_are_all_recorded(store: LocalArtifactStore) -> None:
+    versions = [f"version-{number}" for number in range(6)]
+    with ThreadPoolExecutor(max_workers=6) as threads:
+        list(threads.map(lambda one: record_import(store, tenant="acme", name="tickets", version=one), versions))
+    assert sorted(list_versions(store, tenant="acme", name="tickets")) == sorted(versions)
+    assert latest_version(store, tenant="acme", name="tickets") in versions
+
+
+def test_a_full_disk_is_named_and_nothing_is_left_behind() -> None:
+    folders = []
+
+    def run_out_of_space() -> None:
+        with importing._scratch() as folder:
+            folders.append(folder)
+            (folder / "pool.parquet").write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageFull, match="no space left on the device"):
+        run_out_of_space()
+    assert not folders[0].exists()
