@@ -157,6 +157,17 @@ def test_a_late_commit_of_a_member_that_left_loses_nothing(bus: Bus) -> None:
     assert drain(staying, 1) == ["behind it"]
 
 
+def test_a_delivery_committed_twice_does_not_commit_the_one_behind_it(bus: Bus) -> None:
+    bus.publish([message("first"), message("second")])
+    consumer = bus.consumer(group="g", topics=["t"])
+    first = next_of(consumer)
+    consumer.commit(first)
+    assert next_of(consumer).message.value == b"second"
+    consumer.commit(first)
+    consumer.close()
+    assert drain(bus.consumer(group="g", topics=["t"]), 1) == ["second"]
+
+
 def test_members_share_the_work_and_each_message_is_done(bus: Bus) -> None:
     total, lock = 200, threading.Lock()
     done: list[bytes] = []

@@ -185,7 +185,7 @@ def test_a_chain_ends_whatever_comes_twice_and_a_duplicate_costs_one_event_per_s
     publish = FactPublisher(chain.chaos, source="policy")
     publish([RunStateChanged(**RUN, state=RunState.RUNNING)])
     publish([StagePlanned(**RUN, spec=REF, plan=REF, previous_student=None)])
-    run_until_idle(chain.loops, choose=choose)
+    run_until_idle(chain.loops, choose=choose, most_steps=5_000)
     keys = [f"stage/{name}.json" for name in ("selection", *(f"shard-{shard}" for shard in range(Chain.SHARDS)))]
     assert list(chain.store.list_manifests(prefix="stage")) == keys
     assert chain.chaos.publications[event_id(chain.selected())] >= 1
