@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from baldistill.artifacts.schemas import StagePlan
 from baldistill.specs.loading import load_runspec
 from baldistill.specs.methods import TailFilling
 from baldistill.tasks.bounds import NOTHING, CallBound, worst_annotation_bound, worst_synthesis_bound
@@ -91,33 +92,35 @@ def print_plan(priced: PricedPlan, *, domains: bool) -> None:
 
 
 def _print_domains(proposal: Proposal) -> None:
-    table = Table(title=f"Plan of {proposal.frozen.spec.name}: rows by stage and domain", caption=_caption(proposal))
+    table = Table(title=f"Plan of {proposal.frozen.spec.name}: rows by domain and stage", caption=_caption(proposal))
     table.add_column("domain", no_wrap=True)
-    table.add_column("pool", justify="right")
-    table.add_column("test", justify="right")
-    for stage in proposal.plans:
-        table.add_column(f"{stage.stage}: ask", justify="right")
-        table.add_column("have", justify="right")
-        table.add_column("select", justify="right")
-        table.add_column("fill", justify="right")
+    for heading in ("pool", "test", *(f"stage {stage.stage}" for stage in proposal.plans), "all"):
+        table.add_column(heading, justify="right", no_wrap=True)
     counts = proposal.dataset.domains
     for name in sorted(proposal.plans[0].domains, key=lambda name: (-counts[name].pool, name)):
-        cells = [name, str(counts[name].pool), str(counts[name].test)]
-        for stage in proposal.plans:
-            domain = stage.domains[name]
-            ask = "any" if stage.pooled else f"{domain.required}{'' if domain.is_head else ' t'}"
-            cells += [ask, str(domain.available), "any" if stage.pooled else str(domain.select), str(domain.deficit)]
-        table.add_row(*cells)
+        cells = [_domain_cell(stage, name) for stage in proposal.plans]
+        asked = sum(stage.domains[name].required for stage in proposal.plans)
+        total = "any" if proposal.plans[0].pooled else str(asked)
+        table.add_row(name, str(counts[name].pool), str(counts[name].test), *cells, total)
     RESULTS.print(table)
+
+
+def _domain_cell(stage: StagePlan, name: str) -> str:
+    """Return `selected/available`, and for a tail domain `selected+filled/available`."""
+    domain = stage.domains[name]
+    if stage.pooled:
+        return f"any/{domain.available}"
+    filled = f"+{domain.deficit}" if domain.deficit else ""
+    return f"{domain.select}{filled}/{domain.available}"
 
 
 def _caption(proposal: Proposal) -> str:
     filling = {
-        TailFilling.SYNTHESISE: "fill = rows the teacher invents",
-        TailFilling.DUPLICATE: "fill = rows repeated",
-        TailFilling.NONE: "nothing is filled",
+        TailFilling.SYNTHESISE: "10+3/10: a tail domain, asked for 13, has 10; the teacher invents 3",
+        TailFilling.DUPLICATE: "10+3/10: a tail domain, asked for 13, has 10; 3 rows are repeated",
+        TailFilling.NONE: "rows are taken from the pool only",
     }[proposal.frozen.method.tail]
-    return f"t = tail: asked for more than the pool still has; {filling}"
+    return f"11/660: 11 rows selected of 660 left; {filling}"
 
 
 def _print_totals(priced: PricedPlan) -> None:

@@ -23,15 +23,24 @@ def smallest_per_group(
     Groups that are not in `wanted` are passed over. rank: comparable and without ties.
     """
     kept: dict[G, list[tuple[Any, T]]] = {name: [] for name in wanted}
+    # Rank of the worst that a group still keeps, once it was cut. Most of a long stream is passed over by it: keeping
+    # and dropping those items again would make the garbage collector walk everything that is kept, over and over.
+    worst: dict[G, Any] = {}
     for item in items:
-        own = kept.get(group(item))
+        name = group(item)
+        own = kept.get(name)
         if own is None:
             continue
-        own.append((rank(item), item))
-        limit = wanted[group(item)]
+        own_rank = rank(item)
+        if name in worst and own_rank > worst[name]:
+            continue
+        own.append((own_rank, item))
+        limit = wanted[name]
         if len(own) > 2 * limit + _SLACK:
             own.sort(key=lambda pair: pair[0])
             del own[limit:]
+            if own:
+                worst[name] = own[-1][0]
     return {
         name: [item for _, item in sorted(own, key=lambda pair: pair[0])[: wanted[name]]] for name, own in kept.items()
     }
