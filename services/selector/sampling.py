@@ -11,7 +11,7 @@ from baldistill.seeding import stable_hash
 T = TypeVar("T")
 G = TypeVar("G", bound=Hashable)
 
-# A group is sorted and cut when it holds this many more than twice what it keeps.
+# A group is sorted and cut when it holds this many more than five quarters of what it keeps.
 _SLACK = 64
 
 
@@ -36,7 +36,7 @@ def smallest_per_group(
             continue
         own.append((own_rank, item))
         limit = wanted[name]
-        if len(own) > 2 * limit + _SLACK:
+        if len(own) > limit + limit // 4 + _SLACK:
             own.sort(key=lambda pair: pair[0])
             del own[limit:]
             if own:
