@@ -8,6 +8,7 @@ import click
 
 from baldistill.errors import BalDistillError
 from services.cli.app import app
+from services.cli.logs import log_errors_only
 from services.cli.output import EXIT_INTERRUPTED, MESSAGES
 
 
@@ -18,6 +19,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
+    log_errors_only()
     try:
         result = app(arguments, prog_name="baldistill", standalone_mode=False)
     except click.ClickException as error:

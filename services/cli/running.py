@@ -11,6 +11,7 @@ import typer
 from baldistill.events.facts import RunState
 from baldistill.specs.loading import blaming_spec, load_runspec
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption
+from services.cli.logs import logging_to
 from services.cli.output import EXIT_BUDGET_EXHAUSTED, EXIT_FAILED, EXIT_WAITING, MESSAGES, print_json
 from services.cli.planning import SpecArgument, price_plan, print_plan
 from services.cli.progress import RunProgress
@@ -66,7 +67,10 @@ def _work(proposal: Proposal, *, home: Home, spec_path: Path, quiet: bool) -> Ru
     # Deferred: torch takes seconds to import.
     from services.embedded import EmbeddedSystem
 
-    with RunProgress(proposal, store=home.store, quiet=quiet) as shown:
+    with (
+        logging_to(home.layout.logs / f"{proposal.frozen.run_id}.jsonl"),
+        RunProgress(proposal, store=home.store, quiet=quiet) as shown,
+    ):
         system = EmbeddedSystem(
             store=home.store, engine=home.engine, locks=home.layout.locks, progress=shown.on_progress
         )

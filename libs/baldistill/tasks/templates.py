@@ -29,7 +29,8 @@ class TaskTemplates(BaseModel):
 CLASSIFICATION = TaskTemplates(
     student_system="You classify texts.",
     student_prompt=(
-        "{% if labels %}Labels: {{ labels | join(', ') }}\n{% endif %}Text: {{ input }}\nWhich label fits?"
+        "{% if labels %}Labels: {{ labels | join(', ') }}\n{% endif %}Text: {{ input }}\n"
+        "Which label fits? End with the line: Answer: <label>"
     ),
     rationale_target="{{ rationale }}\nAnswer: {{ answer }}",
     label_target="Answer: {{ answer }}",
