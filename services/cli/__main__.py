@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
-
 from baldistill.errors import BalDistillError
 from services.cli.app import app
 from services.cli.logs import log_errors_only
@@ -21,22 +19,16 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     log_errors_only()
     try:
-        result = app(arguments, prog_name="baldistill", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        MESSAGES.print("Stopped. Nothing that was paid for is lost: run the same command again to go on.")
-        return EXIT_INTERRUPTED
+        app(arguments, prog_name="baldistill")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0
+        if code == EXIT_INTERRUPTED:
+            MESSAGES.print("Stopped. Nothing that was paid for is lost: run the same command again to go on.")
+        return code
     except BalDistillError as error:
         MESSAGES.print(f"error: {error}", markup=False, soft_wrap=True)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): not an error of ours.
-        return 0
-    return result if isinstance(result, int) else 0
+    return 0
 
 
 if __name__ == "__main__":

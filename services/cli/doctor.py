@@ -43,7 +43,7 @@ def doctor(
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
-) -> int:
+) -> None:
     """Check this machine, and with SPEC its base model and whether its teacher answers. Spends nothing."""
     findings = [_finding(name, check) for name, check in _checks(home, spec)]
     if as_json:
@@ -53,7 +53,8 @@ def doctor(
         for finding in findings:
             table.add_row("ok" if finding.fine else "!!", finding.name, finding.found, finding.remedy)
         RESULTS.print(table)
-    return 0 if all(finding.fine for finding in findings) else EXIT_FAILED
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _checks(home: Path, spec: Path | None) -> Iterator[tuple[str, Callable[[], Finding]]]:

@@ -37,7 +37,7 @@ def run(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the report at the end.")] = False,
-) -> int:
+) -> None:
     """Run a spec to its end and report; a run that was stopped or killed goes on where it was.
 
     Example: baldistill run examples/tickets.yaml
@@ -60,7 +60,7 @@ def run(
             print_report(report)
     if record.reason:
         MESSAGES.print(f"error: {record.reason}", markup=False, soft_wrap=True)
-    return EXIT_CODES[record.state]
+    raise typer.Exit(EXIT_CODES[record.state])
 
 
 def _work(proposal: Proposal, *, home: Home, spec_path: Path, quiet: bool) -> RunRecord:
