@@ -10,8 +10,9 @@ import typer
 from rich.table import Table
 
 from baldistill.artifacts.schemas import StagePlan
-from baldistill.specs.loading import load_runspec
+from baldistill.specs.loading import blaming_spec, load_runspec
 from baldistill.specs.methods import TailFilling
+from baldistill.specs.runspec import RunSpec
 from baldistill.tasks.bounds import NOTHING, CallBound, worst_annotation_bound, worst_synthesis_bound
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption
 from services.cli.output import RESULTS, print_json, usd
@@ -34,7 +35,14 @@ class PricedPlan:
         return sum((bound.total for bound in self.bounds), NOTHING)
 
 
-def price_plan(proposal: Proposal) -> PricedPlan:
+def priced_plan(spec: RunSpec, *, home: Home, spec_path: Path) -> PricedPlan:
+    """Look up everything that a spec names and bound what it can cost. Raises InvalidInput by file, line and field."""
+    proposal = propose_from(spec, home=home, spec_path=spec_path)
+    with blaming_spec(spec_path):
+        return _price(proposal)
+
+
+def _price(proposal: Proposal) -> PricedPlan:
     """Bound every stage by the longest texts of each domain. Raises UnpricedTeacher."""
     frozen, domains = proposal.frozen, proposal.dataset.domains
     annotation = {name: worst_annotation_bound(frozen, counts) for name, counts in domains.items()}
@@ -54,7 +62,7 @@ def plan(
     Example: baldistill plan examples/tickets.yaml
     """
     with Home(home) as opened:
-        priced = price_plan(propose_from(load_runspec(spec), home=opened, spec_path=spec))
+        priced = priced_plan(load_runspec(spec), home=opened, spec_path=spec)
     if as_json:
         print_json(plan_document(priced))
     else:

@@ -13,9 +13,8 @@ from baldistill.specs.loading import blaming_spec, load_runspec
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption
 from services.cli.logs import logging_to
 from services.cli.output import EXIT_BUDGET_EXHAUSTED, EXIT_FAILED, EXIT_WAITING, MESSAGES, print_json
-from services.cli.planning import SpecArgument, price_plan, print_plan
+from services.cli.planning import SpecArgument, priced_plan, print_plan
 from services.cli.progress import RunProgress
-from services.cli.proposals import propose_from
 from services.cli.reporting.builder import build_report
 from services.cli.reporting.markdown import report_markdown
 from services.cli.reporting.terminal import print_report
@@ -48,10 +47,10 @@ def run(
     loaded = load_runspec(spec)
     with Home(home) as opened:
         with nullcontext() if quiet else MESSAGES.status("Looking up data set and base model"):
-            proposal = propose_from(loaded, home=opened, spec_path=spec)
+            priced = priced_plan(loaded, home=opened, spec_path=spec)
         if not quiet and not as_json:
-            print_plan(price_plan(proposal), domains=False)
-        record = _work(proposal, home=opened, spec_path=spec, quiet=quiet)
+            print_plan(priced, domains=False)
+        record = _work(priced.proposal, home=opened, spec_path=spec, quiet=quiet)
         report = build_report(record, home=opened)
         _keep(report_markdown(report), home=opened, record=record)
         if as_json:
