@@ -11,6 +11,7 @@ from baldistill.errors import DependencyUnavailable, RetryableError
 from baldistill.seeding import stable_hash
 from baldistill.specs.frozen import FrozenRun
 from baldistill.tasks.bounds import CallBound, TokenPrice, call_bound, price_of
+from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.errors import BudgetClosed, BudgetFrozen, PromptChanged, TeacherRefused
 from services.teacher_gateway.ledger.booking import booking_of
 from services.teacher_gateway.ledger.budgets import BudgetState
@@ -110,19 +111,18 @@ class TeacherCaller:
         ledger: Ledger,
         bookings: PendingBookings,
         client: TeacherClient,
-        pause: Callable[[float], None],
+        drain: Drain,
+        pause: Callable[[float], None] | None = None,
     ) -> None:
-        """`pause(seconds)` waits; it raises DependencyUnavailable where the process is about to end.
-
-        Raises UnpricedTeacher.
-        """
+        """`pause(seconds)` waits; default: the drain's, which ends with the process. Raises UnpricedTeacher."""
         self._frozen = frozen
         self._teacher = frozen.spec.teacher
         self._price: TokenPrice = price_of(self._teacher)
         self._ledger = ledger
         self._bookings = bookings
         self._client = client
-        self._pause = pause
+        self._drain = drain
+        self._pause = pause or drain.pause
 
     @property
     def url(self) -> str:
@@ -135,21 +135,30 @@ class TeacherCaller:
         """
         failures = 0
         while True:
-            self._bookings.flush()
-            outcome = self._reserve(request)
-            if not isinstance(outcome, Reserved):
-                return outcome
-            if not self._ledger.mark_sent(outcome):
-                self._bookings.book(outcome, Booking(state=HoldState.RELEASED, outcome="not_sent"))
+            with self._drain.call():
+                attempt = self._attempt(request)
+            if isinstance(attempt, Answered | Unanswered):
+                return attempt
+            if attempt is None:
                 continue
-            result, booking = self._send(request, outcome)
-            if booking.reply is not None:
-                return Answered(reply=booking.reply)
+            request_id, result = attempt
             failures += 1
             final = self._verdict(result, last_try=failures >= self._teacher.max_attempts)
             if final is not None:
                 return final
-            self._pause(_backoff_s(result, failures=failures, request_id=outcome.request_id))
+            self._pause(_backoff_s(result, failures=failures, request_id=request_id))
+
+    def _attempt(self, request: TeacherRequest) -> Outcome | tuple[str, CallResult] | None:
+        """Make one attempt. Return the outcome, or the attempt's id and how it failed; None: it was not sent."""
+        self._bookings.flush()
+        reserved = self._reserve(request)
+        if not isinstance(reserved, Reserved):
+            return reserved
+        if not self._ledger.mark_sent(reserved):
+            self._bookings.book(reserved, Booking(state=HoldState.RELEASED, outcome="not_sent"))
+            return None
+        result, booking = self._send(request, reserved)
+        return (reserved.request_id, result) if booking.reply is None else Answered(reply=booking.reply)
 
     def _reserve(self, request: TeacherRequest) -> Reserved | Outcome:
         """Reserve the next attempt; wait while others hold the request or the money."""

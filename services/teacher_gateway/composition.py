@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -13,7 +12,6 @@ from sqlalchemy import Engine
 
 from baldistill.artifacts.ports import ArtifactStore
 from baldistill.database.clock import DatabaseClock
-from baldistill.errors import DependencyUnavailable
 from baldistill.events.facts import AnnotationShardPlanned, ExamplesSelected, RunSubmitted, ShardAnnotated
 from baldistill.runtime.handlers import ConsumerGroup
 from baldistill.runtime.progress import ProgressSink, no_progress
@@ -22,6 +20,7 @@ from baldistill.specs.runspec import TeacherSpec
 from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger, read_budget_tree
 from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
 from services.teacher_gateway.caller import PendingBookings, TeacherCaller
+from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.handlers import (
     on_annotation_shard_planned,
     on_examples_selected,
@@ -35,16 +34,20 @@ from services.teacher_gateway.ports import Ledger, Teachers
 from services.teacher_gateway.preflight import check_teacher
 from services.teacher_gateway.run_budgets import asks_the_teacher, ensure_run_budget, run_path
 
+# A person who pressed Ctrl-C waits; most answers come within this, and a lost one is spent at its bound.
+_GRACE_S = 10.0
+
 
 class TeacherGateway:
     """The composed gateway. groups: what is to be consumed.   ledger: budgets, for the command line and RPCs."""
 
     def __init__(
-        self, *, groups: list[ConsumerGroup], ledger: Ledger, teachers: Teachers, resources: ExitStack
+        self, *, groups: list[ConsumerGroup], ledger: Ledger, teachers: Teachers, drain: Drain, resources: ExitStack
     ) -> None:
         self.groups = groups
         self.ledger = ledger
         self._teachers = teachers
+        self._drain = drain
         self._resources = resources
 
     def preflight(self, wanted: FrozenRun | TeacherSpec) -> None:
@@ -77,8 +80,12 @@ class TeacherGateway:
         ensure_run_budget(self.ledger, frozen)
         self.ledger.unfreeze(run_path(frozen), actor=actor)
 
+    def begin_drain(self) -> None:
+        """Begin no further call; what is under way goes on. Returns at once: for a stop that then joins workers."""
+        self._drain.begin()
+
     def close(self) -> None:
-        """Stop waiting requests, end this owner, close connections. Idempotent."""
+        """Wait a little for calls under way, then end this owner and close connections. Idempotent."""
         self._resources.close()
 
 
@@ -112,16 +119,12 @@ def build_teacher_gateway(
         keeper = LedgerKeeper(ledger=ledger, bookings=bookings, lease_s=lease_s)
         keeper.start()
         resources.callback(keeper.close)
-        stop = threading.Event()
-        resources.callback(stop.set)
-
-        def pause(seconds: float) -> None:
-            if stop.wait(seconds):
-                raise DependencyUnavailable(dependency="teacher gateway", reason="it is being stopped")
+        drain = Drain()
+        resources.callback(drain.finish, grace_s=_GRACE_S)
 
         def caller_for(frozen: FrozenRun) -> TeacherCaller:
             client = teachers.client_for(frozen.spec.teacher)
-            return TeacherCaller(frozen, ledger=ledger, bookings=bookings, client=client, pause=pause)
+            return TeacherCaller(frozen, ledger=ledger, bookings=bookings, client=client, drain=drain)
 
         work = partial(
             on_annotation_shard_planned, store=store, ledger=ledger, caller_for=caller_for, progress=progress
@@ -137,4 +140,6 @@ def build_teacher_gateway(
             ),
             ConsumerGroup(name="teacher-gateway-worker", handlers={AnnotationShardPlanned: work}),
         ]
-        return TeacherGateway(groups=groups, ledger=ledger, teachers=teachers, resources=resources.pop_all())
+        return TeacherGateway(
+            groups=groups, ledger=ledger, teachers=teachers, drain=drain, resources=resources.pop_all()
+        )

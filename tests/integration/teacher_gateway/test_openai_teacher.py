@@ -24,6 +24,7 @@ from services.teacher_gateway.adapters.openai_teacher import OpenAITeacher
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
 from services.teacher_gateway.caller import Answered, PendingBookings, TeacherCaller, Unanswered
+from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.errors import PromptChanged, TeacherRefused
 from services.teacher_gateway.ledger.holds import HoldState
 from services.teacher_gateway.ports import CallEnd, CallResult, TeacherCall
@@ -179,6 +180,7 @@ class Buyer:
             ledger=ledger,
             bookings=PendingBookings(ledger),
             client=self.client,
+            drain=Drain(),
             pause=self.pauses.append,
         )
 

@@ -17,6 +17,7 @@ from baldistill.testing.teacher_runs import frozen_run, tickets
 from services.teacher_gateway.adapters.protocol_teacher import ProtocolTeacher
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.caller import Answered, PendingBookings, TeacherCaller, Unanswered
+from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.keeper import LedgerKeeper
 from services.teacher_gateway.ledger.holds import Booking, HoldState, Reserved
 from services.teacher_gateway.ports import CallResult, TeacherCall
@@ -68,7 +69,12 @@ def caller_over(ledger: SqlLedger, **budget: int) -> tuple[TeacherCaller, Gate, 
     teacher, bookings = Gate(frozen.spec.teacher.protocol), PendingBookings(ledger)
     pause: Callable[[float], object] = threading.Event().wait
     caller = TeacherCaller(
-        frozen, ledger=ledger, bookings=bookings, client=teacher, pause=lambda seconds: void(pause(seconds / 10))
+        frozen,
+        ledger=ledger,
+        bookings=bookings,
+        client=teacher,
+        drain=Drain(),
+        pause=lambda seconds: void(pause(seconds / 10)),
     )
     return caller, teacher, bookings
 
@@ -177,3 +183,18 @@ def test_a_keeper_trusts_leases_only_two_leases_after_the_database_was_away() ->
         now_s[0], ledger.away = time_s, away
         keeper.beat_once()
     assert ledger.trusted == [False, False, True, False, False, True]
+
+
+def test_a_polite_end_begins_no_call_and_waits_for_those_under_way(ledger: FailingLedger) -> None:
+    caller, teacher, _ = caller_over(ledger)
+    drain = caller._drain
+    with asking(caller) as ask:
+        under_way = ask(0)
+        assert teacher.asked.acquire(timeout=30)
+        drain.begin()
+        with pytest.raises(DependencyUnavailable, match="being stopped"):
+            ask(1).result()
+        teacher.open.set()
+        drain.finish(grace_s=30)
+        assert isinstance(under_way.result(), Answered)
+    assert teacher.calls == 1
