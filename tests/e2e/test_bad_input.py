@@ -23,7 +23,7 @@ def line(**changes: Any) -> str:
         ([line(), '{"id": "2", "domain":'], ":2:", "JSON"),
         ([line(), line(id="2", answer=None)], ":2: field 'answer':", "missing"),
         ([line(), line(id="2", domain="")], ":2: field 'domain':", "empty"),
-        ([line(), line(input="another")], ":2: field 'id':", "line 1"),
+        ([line(), line(input="another")], ":2: field 'id':", "different content"),
         ([], "", "empty"),
     ],
     ids=["malformed line", "missing field", "empty domain", "same id, other content", "empty pool"],
