@@ -34,7 +34,6 @@ def attach_fresh(model: PreTrainedModel, lora: LoraSpec, *, base_name: str, rng:
     _require_targets(model, lora.targets)
     config = LoraConfig(
         task_type="CAUSAL_LM",
-        base_model_name_or_path=base_name,
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -42,6 +41,8 @@ def attach_fresh(model: PreTrainedModel, lora: LoraSpec, *, base_name: str, rng:
         bias="none",
     )
     adapted = _adapted(model, config)
+    # PEFT puts the folder that the base was loaded from, which is another one on each machine.
+    adapted.peft_config[_ADAPTER].base_model_name_or_path = base_name
     for name, parameter in sorted(adapted.named_parameters()):
         if ".lora_A." in name:
             # PEFT's own initialisation, Linear's default: LoRA's paper starts from B = 0.
@@ -76,7 +77,8 @@ def adapter_weights(adapted: PeftModel) -> dict[str, Tensor]:
     """Return the adapter's weights under the names that PEFT stores them by, float32 on the CPU."""
     from peft import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(adapted, adapter_name=_ADAPTER)
+    # "auto" would ask the hub whether the vocabulary was changed; no target is an embedding.
+    state = get_peft_model_state_dict(adapted, adapter_name=_ADAPTER, save_embedding_layers=False)
     return {name: state[name].detach().float().cpu().contiguous() for name in sorted(state)}
 
 
@@ -100,7 +102,6 @@ def _config_from_json(values: dict[str, Any]) -> LoraConfig:
 
     config = LoraConfig(
         task_type="CAUSAL_LM",
-        base_model_name_or_path=values["base_model_name_or_path"],
         r=values["r"],
         lora_alpha=values["lora_alpha"],
         lora_dropout=0.0,
