@@ -45,6 +45,7 @@ imports: $(READY) ## import-linter: who may import whom
 	$(BIN)/lint-imports
 
 include scripts/proto.mk
+include tests/bench/real.mk
 
 check: lint types imports proto-check test-unit test-contracts ## All that is checked without a student model: what CI asks first
 
