@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,6 +10,7 @@ from baldistill.errors import DependencyUnavailable, RetryableError
 from baldistill.seeding import stable_hash
 from baldistill.specs.frozen import FrozenRun
 from baldistill.tasks.bounds import CallBound, TokenPrice, call_bound, price_of
+from services.teacher_gateway.bookings import PendingBookings
 from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.errors import BudgetClosed, BudgetFrozen, PromptChanged, TeacherRefused
 from services.teacher_gateway.ledger.booking import booking_of
@@ -74,31 +74,6 @@ class RequestBusy(RetryableError):
     def __init__(self, *, request_key: str) -> None:
         super().__init__(f"request {request_key[:12]} is held by another process for too long")
         self.request_key = request_key
-
-
-class PendingBookings:
-    """Answers that were paid for while the database was away or full: booked before anything else is bought."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._pending: list[tuple[Reserved, Booking]] = []
-        self._lock = threading.Lock()
-
-    def book(self, reserved: Reserved, booking: Booking) -> HoldState:
-        """Book, or keep for later and raise what the ledger raised."""
-        try:
-            return self._ledger.book(reserved, booking)
-        except RetryableError:
-            with self._lock:
-                self._pending.append((reserved, booking))
-            raise
-
-    def flush(self) -> None:
-        """Book what is pending. Raises what the ledger raises; nothing is lost."""
-        with self._lock:
-            while self._pending:
-                self._ledger.book(*self._pending[0])
-                del self._pending[0]
 
 
 class TeacherCaller:

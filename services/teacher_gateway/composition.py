@@ -19,7 +19,8 @@ from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import TeacherSpec
 from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger, read_budget_tree
 from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
-from services.teacher_gateway.caller import PendingBookings, TeacherCaller
+from services.teacher_gateway.bookings import PendingBookings
+from services.teacher_gateway.caller import TeacherCaller
 from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.handlers import (
     on_annotation_shard_planned,

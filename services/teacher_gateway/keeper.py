@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from baldistill.errors import RetryableError
-from services.teacher_gateway.caller import PendingBookings
+from services.teacher_gateway.bookings import PendingBookings
 from services.teacher_gateway.ports import Ledger
 
 # Source: DESIGN 4, "a lease (5 s beat)".

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, exists, insert, select, update
@@ -10,8 +10,9 @@ from sqlalchemy.exc import IntegrityError
 
 from services.teacher_gateway.adapters.sql_budgets import WindowIds, path_of, record
 from services.teacher_gateway.adapters.sql_counters import move, negated, try_hold, unit_that_refused
+from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, find_reply, settle, windows_of_hold
 from services.teacher_gateway.adapters.sql_tables import BUDGETS, HOLDS, REPLIES, WINDOWS
-from services.teacher_gateway.ledger.budgets import UNITS, Amounts, BudgetState, Scope
+from services.teacher_gateway.ledger.budgets import UNITS, Amounts, BudgetState
 from services.teacher_gateway.ledger.holds import (
     AlreadyStored,
     Booking,
@@ -19,13 +20,10 @@ from services.teacher_gateway.ledger.holds import (
     InFlight,
     PromptMismatch,
     Refused,
-    Reply,
     Reserved,
     ReserveOutcome,
     ReserveRequest,
 )
-
-_WINDOW_COLUMNS = {scope: f"{scope.value}_window" for scope in Scope}
 
 
 def reserve_one(
@@ -61,7 +59,7 @@ def mark_sent(connection: Connection, reserved: Reserved, *, owner_id: str, now_
     """HELD -> SENT, where the hold is still ours, its budgets are open, and no late answer made it needless."""
     columns = HOLDS.c
     not_open = exists().where(
-        WINDOWS.c.window_id.in_([columns[name] for name in _WINDOW_COLUMNS.values()]),
+        WINDOWS.c.window_id.in_([columns[name] for name in WINDOW_COLUMNS.values()]),
         WINDOWS.c.state != BudgetState.OPEN.value,
     )
     answered = exists().where(REPLIES.c.request_key == columns.request_key)
@@ -91,29 +89,14 @@ def book(connection: Connection, reserved: Reserved, booking: Booking, *, now_ms
     if before is None:
         return HoldState(hold["state"])
     bound = Amounts(calls=1, tokens=int(hold["bound_tokens"]), nano_usd=int(hold["bound_nano_usd"]))
-    windows = _windows_of_hold(hold)
+    windows = windows_of_hold(hold)
     if booking.state is HoldState.RELEASED:
         move(connection, windows, held=negated(bound))
     elif booking.state is HoldState.UNKNOWN:
         move(connection, windows, held=negated(bound), spent=bound, unknown=bound)
     else:
-        _settle(connection, hold, booking, bound=bound, before=before, now_ms=now_ms)
+        settle(connection, hold, booking, bound=bound, before=before, now_ms=now_ms)
     return booking.state
-
-
-def find_reply(connection: Connection, request_key: str) -> Reply | None:
-    """Return a stored reply."""
-    row = connection.execute(select(REPLIES).where(REPLIES.c.request_key == request_key)).mappings().first()
-    if row is None:
-        return None
-    return Reply(
-        attempt=row["attempt"],
-        model=row["model"],
-        text=row["text"],
-        finish_reason=row["finish_reason"],
-        prompt_tokens=row["prompt_tokens"],
-        completion_tokens=row["completion_tokens"],
-    )
 
 
 def sweep_owner(connection: Connection, owner_id: str, *, deadline_before_ms: int | None, now_ms: int) -> int:
@@ -174,7 +157,7 @@ def _insert_hold(
         reserved_at_ms=now_ms,
         expires_at_ms=expires_at_ms,
         deadline_at_ms=expires_at_ms + request.call_timeout_ms,
-        **{_WINDOW_COLUMNS[scope]: window_id for scope, window_id in windows.by_scope.items()},
+        **{WINDOW_COLUMNS[scope]: window_id for scope, window_id in windows.by_scope.items()},
     )
     primary_key = connection.execute(statement).inserted_primary_key
     assert primary_key is not None
@@ -219,93 +202,3 @@ def _end(connection: Connection, hold_id: int, booking: Booking, *, now_ms: int)
         if connection.execute(statement).rowcount == 1:
             return before
     return None
-
-
-def _settle(
-    connection: Connection,
-    hold: Mapping[Any, Any],
-    booking: Booking,
-    *,
-    bound: Amounts,
-    before: HoldState,
-    now_ms: int,
-) -> None:
-    booked = Amounts(
-        calls=1,
-        tokens=bound.tokens if booking.tokens is None else booking.tokens,
-        nano_usd=bound.nano_usd if booking.nano_usd is None else booking.nano_usd,
-    )
-    windows = _windows_of_hold(hold)
-    if booked.tokens > bound.tokens or booked.nano_usd > bound.nano_usd:
-        _close_overbilled(connection, hold, bound=bound, booked=booked, now_ms=now_ms)
-    if before is HoldState.SENT:
-        move(connection, windows, held=negated(bound), spent=booked)
-    else:
-        correction = Amounts(tokens=booked.tokens - bound.tokens, nano_usd=booked.nano_usd - bound.nano_usd)
-        move(connection, windows, unknown=negated(bound), spent=correction)
-        record(
-            connection,
-            actor="ledger",
-            action="settled_late",
-            now_ms=now_ms,
-            request_key=hold["request_key"],
-            attempt=hold["attempt"],
-            tokens=booked.tokens,
-            nano_usd=booked.nano_usd,
-        )
-    values = {"booked_tokens": booked.tokens, "booked_nano_usd": booked.nano_usd}
-    connection.execute(update(HOLDS).where(HOLDS.c.hold_id == hold["hold_id"]).values(values))
-    _store_reply(connection, hold, booking, now_ms=now_ms)
-
-
-def _store_reply(connection: Connection, hold: Mapping[Any, Any], booking: Booking, *, now_ms: int) -> None:
-    """Keep the first answer: a later attempt of the same key may have answered before this one was known."""
-    assert booking.reply is not None
-    if find_reply(connection, hold["request_key"]) is not None:
-        return
-    reply = booking.reply
-    statement = insert(REPLIES).values(
-        request_key=hold["request_key"],
-        attempt=hold["attempt"],
-        prompt_sha256=hold["prompt_sha256"],
-        model=reply.model,
-        text=reply.text,
-        finish_reason=reply.finish_reason,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-        stored_at_ms=now_ms,
-    )
-    connection.execute(statement)
-
-
-def _close_overbilled(
-    connection: Connection, hold: Mapping[Any, Any], *, bound: Amounts, booked: Amounts, now_ms: int
-) -> None:
-    """Close the run's budget (the tenant's where there is no run), and every other whose ceiling the bill passes."""
-    nearest = hold[_WINDOW_COLUMNS[Scope.RUN]] or hold[_WINDOW_COLUMNS[Scope.TENANT]]
-    extra = Amounts(tokens=booked.tokens - bound.tokens, nano_usd=booked.nano_usd - bound.nano_usd)
-    for window_id in _windows_of_hold(hold):
-        window = connection.execute(select(WINDOWS).where(WINDOWS.c.window_id == window_id)).one()
-        if window_id != nearest and unit_that_refused(window, extra) == "state":
-            continue
-        budget_id = window._mapping["budget_id"]  # noqa: SLF001
-        for table in (BUDGETS, WINDOWS):
-            statement = update(table).where(table.c.budget_id == budget_id).values(state=BudgetState.CLOSED.value)
-            connection.execute(statement)
-        record(
-            connection,
-            actor="ledger",
-            action="close_overbilled",
-            now_ms=now_ms,
-            budget_id=budget_id,
-            request_key=hold["request_key"],
-            attempt=hold["attempt"],
-            bound_tokens=bound.tokens,
-            booked_tokens=booked.tokens,
-            bound_nano_usd=bound.nano_usd,
-            booked_nano_usd=booked.nano_usd,
-        )
-
-
-def _windows_of_hold(hold: Mapping[Any, Any]) -> Sequence[int]:
-    return [hold[name] for name in _WINDOW_COLUMNS.values() if hold[name] is not None]

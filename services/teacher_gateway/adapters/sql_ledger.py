@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, select
 from baldistill.database.clock import DatabaseClock, ServerClock
 from baldistill.database.engine import reading, writing
 from baldistill.errors import DependencyUnavailable
-from services.teacher_gateway.adapters import sql_budgets, sql_holds, sql_owners
+from services.teacher_gateway.adapters import sql_budgets, sql_holds, sql_owners, sql_settlement
 from services.teacher_gateway.adapters.sql_counters import lock_windows
 from services.teacher_gateway.adapters.sql_tables import HOLDS, WINDOWS
 from services.teacher_gateway.ledger.budgets import (
@@ -128,7 +128,7 @@ class SqlLedger:
 
     def find_reply(self, request_key: str) -> Reply | None:
         with reading(self._engine) as connection:
-            return sql_holds.find_reply(connection, request_key)
+            return sql_settlement.find_reply(connection, request_key)
 
     def sweep(self, *, trust_leases: bool) -> int:
         with self._writing() as (connection, now_ms):

@@ -7,7 +7,7 @@ import socket
 import uuid
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from services.teacher_gateway.adapters.owner_lock import OwnerLock, forget, is_proven_dead
 from services.teacher_gateway.adapters.sql_holds import sweep_owner
@@ -62,7 +62,9 @@ def sweep(connection: Connection, *, own_id: str, trust_leases: bool, now_ms: in
     """
     columns = OWNERS.c
     with_open_holds = select(HOLDS.c.owner_id).where(HOLDS.c.state.in_(("held", "sent")))
-    wanted = select(OWNERS).where(columns.owner_id != own_id, columns.owner_id.in_(with_open_holds))
+    # Owners that never said good-bye are looked at without holds too: their proof of life is to be cleared away.
+    of_interest = or_(columns.ended_at_ms.is_(None), columns.owner_id.in_(with_open_holds))
+    wanted = select(OWNERS).where(columns.owner_id != own_id, of_interest)
     swept = 0
     for owner in connection.execute(wanted).mappings().all():
         lock_path = Path(owner["lock_path"]) if owner["lock_path"] else None

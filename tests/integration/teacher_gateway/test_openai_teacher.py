@@ -23,7 +23,8 @@ from baldistill.testing.teacher_runs import frozen_run, tickets
 from services.teacher_gateway.adapters.openai_teacher import OpenAITeacher
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
-from services.teacher_gateway.caller import Answered, PendingBookings, TeacherCaller, Unanswered
+from services.teacher_gateway.bookings import PendingBookings
+from services.teacher_gateway.caller import Answered, TeacherCaller, Unanswered
 from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.errors import PromptChanged, TeacherRefused
 from services.teacher_gateway.ledger.holds import HoldState

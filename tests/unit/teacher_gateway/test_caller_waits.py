@@ -16,7 +16,8 @@ from baldistill.testing.databases import open_test_database
 from baldistill.testing.teacher_runs import frozen_run, tickets
 from services.teacher_gateway.adapters.protocol_teacher import ProtocolTeacher
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
-from services.teacher_gateway.caller import Answered, PendingBookings, TeacherCaller, Unanswered
+from services.teacher_gateway.bookings import PendingBookings
+from services.teacher_gateway.caller import Answered, TeacherCaller, Unanswered
 from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.keeper import LedgerKeeper
 from services.teacher_gateway.ledger.holds import Booking, HoldState, Reserved

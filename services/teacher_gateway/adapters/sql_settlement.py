@@ -1,0 +1,123 @@
+"""The end of a paid call in SQL: usage booked, reply stored, overbilling met, all in one transaction (DESIGN 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from services.teacher_gateway.adapters.sql_budgets import record
+from services.teacher_gateway.adapters.sql_counters import move, negated, unit_that_refused
+from services.teacher_gateway.adapters.sql_tables import BUDGETS, HOLDS, REPLIES, WINDOWS
+from services.teacher_gateway.ledger.budgets import Amounts, BudgetState, Scope
+from services.teacher_gateway.ledger.holds import Booking, HoldState, Reply
+
+WINDOW_COLUMNS = {scope: f"{scope.value}_window" for scope in Scope}
+
+
+def find_reply(connection: Connection, request_key: str) -> Reply | None:
+    """Return a stored reply."""
+    row = connection.execute(select(REPLIES).where(REPLIES.c.request_key == request_key)).mappings().first()
+    if row is None:
+        return None
+    return Reply(
+        attempt=row["attempt"],
+        model=row["model"],
+        text=row["text"],
+        finish_reason=row["finish_reason"],
+        prompt_tokens=row["prompt_tokens"],
+        completion_tokens=row["completion_tokens"],
+    )
+
+
+def settle(
+    connection: Connection,
+    hold: Mapping[Any, Any],
+    booking: Booking,
+    *,
+    bound: Amounts,
+    before: HoldState,
+    now_ms: int,
+) -> None:
+    """Book what a call used, or its bound, and store its reply. before: SENT, or UNKNOWN where the truth comes late."""
+    booked = Amounts(
+        calls=1,
+        tokens=bound.tokens if booking.tokens is None else booking.tokens,
+        nano_usd=bound.nano_usd if booking.nano_usd is None else booking.nano_usd,
+    )
+    windows = windows_of_hold(hold)
+    if booked.tokens > bound.tokens or booked.nano_usd > bound.nano_usd:
+        _close_overbilled(connection, hold, bound=bound, booked=booked, now_ms=now_ms)
+    if before is HoldState.SENT:
+        move(connection, windows, held=negated(bound), spent=booked)
+    else:
+        correction = Amounts(tokens=booked.tokens - bound.tokens, nano_usd=booked.nano_usd - bound.nano_usd)
+        move(connection, windows, unknown=negated(bound), spent=correction)
+        record(
+            connection,
+            actor="ledger",
+            action="settled_late",
+            now_ms=now_ms,
+            request_key=hold["request_key"],
+            attempt=hold["attempt"],
+            tokens=booked.tokens,
+            nano_usd=booked.nano_usd,
+        )
+    values = {"booked_tokens": booked.tokens, "booked_nano_usd": booked.nano_usd}
+    connection.execute(update(HOLDS).where(HOLDS.c.hold_id == hold["hold_id"]).values(values))
+    _store_reply(connection, hold, booking, now_ms=now_ms)
+
+
+def windows_of_hold(hold: Mapping[Any, Any]) -> Sequence[int]:
+    """Return the windows that an attempt is held in, root first."""
+    return [hold[name] for name in WINDOW_COLUMNS.values() if hold[name] is not None]
+
+
+def _store_reply(connection: Connection, hold: Mapping[Any, Any], booking: Booking, *, now_ms: int) -> None:
+    """Keep the first answer: a later attempt of the same key may have answered before this one was known."""
+    assert booking.reply is not None
+    if find_reply(connection, hold["request_key"]) is not None:
+        return
+    reply = booking.reply
+    statement = insert(REPLIES).values(
+        request_key=hold["request_key"],
+        attempt=hold["attempt"],
+        prompt_sha256=hold["prompt_sha256"],
+        model=reply.model,
+        text=reply.text,
+        finish_reason=reply.finish_reason,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.completion_tokens,
+        stored_at_ms=now_ms,
+    )
+    connection.execute(statement)
+
+
+def _close_overbilled(
+    connection: Connection, hold: Mapping[Any, Any], *, bound: Amounts, booked: Amounts, now_ms: int
+) -> None:
+    """Close the run's budget (the tenant's where there is no run), and every other whose ceiling the bill passes."""
+    nearest = hold[WINDOW_COLUMNS[Scope.RUN]] or hold[WINDOW_COLUMNS[Scope.TENANT]]
+    extra = Amounts(tokens=booked.tokens - bound.tokens, nano_usd=booked.nano_usd - bound.nano_usd)
+    for window_id in windows_of_hold(hold):
+        window = connection.execute(select(WINDOWS).where(WINDOWS.c.window_id == window_id)).one()
+        if window_id != nearest and unit_that_refused(window, extra) == "state":
+            continue
+        budget_id = window._mapping["budget_id"]  # noqa: SLF001
+        for table in (BUDGETS, WINDOWS):
+            statement = update(table).where(table.c.budget_id == budget_id).values(state=BudgetState.CLOSED.value)
+            connection.execute(statement)
+        record(
+            connection,
+            actor="ledger",
+            action="close_overbilled",
+            now_ms=now_ms,
+            budget_id=budget_id,
+            request_key=hold["request_key"],
+            attempt=hold["attempt"],
+            bound_tokens=bound.tokens,
+            booked_tokens=booked.tokens,
+            bound_nano_usd=bound.nano_usd,
+            booked_nano_usd=booked.nano_usd,
+        )
