@@ -87,6 +87,7 @@ class EmbeddedSystem(AbstractContextManager["EmbeddedSystem"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
+        self.gateway.begin_drain()
         for thread in self._threads:
             thread.join(timeout=_STOP_S)
         self._exit.close()

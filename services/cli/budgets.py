@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from baldistill.errors import InvalidInput
+from baldistill.tasks.bounds import ceiling_nano_usd
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption, TenantOption
-from services.cli.output import RESULTS, print_json, usd
+from services.cli.output import MESSAGES, RESULTS, print_json, usd
 from services.cli.runs import RunArgument, find_run
 from services.teacher_gateway.composition import run_budgets
-from services.teacher_gateway.ledger.budgets import UNITS, BudgetStatus, Scope
+from services.teacher_gateway.ledger.budgets import UNITS, BudgetPath, BudgetStatus, Scope
 
 budget_app = typer.Typer(help="Budgets and what was spent.", no_args_is_help=True)
 
@@ -47,6 +50,40 @@ def show(
         for unit in UNITS:
             table.add_row(*_cells(status, unit))
     RESULTS.print(table)
+
+
+@budget_app.command("top-up")
+def top_up(
+    name: RunArgument,
+    calls: Annotated[int, typer.Option(min=0, help="Calls to allow beside those allowed now.")] = 0,
+    tokens: Annotated[int, typer.Option(min=0, help="Tokens to allow beside those allowed now.")] = 0,
+    usd_amount: Annotated[float, typer.Option("--usd", min=0, help="USD to allow beside those allowed now.")] = 0.0,
+    home: HomeOption = DEFAULT_HOME,
+    tenant: TenantOption = "default",
+) -> None:
+    """Raise a run's ceilings; then run its spec again, and a run that waits for money goes on.
+
+    Example: baldistill budget top-up my-distillation --calls 50 --usd 0.20
+    """
+    if not (calls or tokens or usd_amount):
+        raise InvalidInput("name at least one of --calls, --tokens, --usd")
+    # Deferred: only a process that may spend builds the gateway.
+    from services.teacher_gateway.composition import build_teacher_gateway
+
+    with Home(home) as opened:
+        record = find_run(opened, tenant=tenant, name=name)
+        gateway = build_teacher_gateway(store=opened.store, engine=opened.engine, locks=opened.layout.locks)
+        try:
+            gateway.ledger.top_up(
+                BudgetPath(tenant=record.tenant, run_id=record.run_id),
+                calls=calls,
+                tokens=tokens,
+                nano_usd=ceiling_nano_usd(Decimal(str(usd_amount))),
+                actor="command line",
+            )
+        finally:
+            gateway.close()
+    MESSAGES.print(f"Topped up {record.name}. Run its spec again to go on.")
 
 
 def _cells(status: BudgetStatus, unit: str) -> tuple[str, ...]:

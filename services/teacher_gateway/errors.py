@@ -24,7 +24,7 @@ class BudgetExhausted(PermanentError):
         super().__init__(
             f"the budget of {refused.path} is exhausted: {refused.asked} {refused.unit} asked,"
             f" {refused.spent} of {refused.ceiling} spent, {refused.held} held;"
-            f" raise its ceiling of {refused.unit} (a top-up) and resume the run: what was answered is kept"
+            f" raise its ceiling of {refused.unit} (`baldistill budget top-up`) and run it again: what was answered is kept"
         )
         self.refused = refused
 

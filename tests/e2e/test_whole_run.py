@@ -55,6 +55,18 @@ def test_a_budget_below_the_plan_ends_early_with_a_student(baldistill: CommandLi
     assert sum(rows["trained"] for stage in ran.document["stages"] for rows in stage["rows"].values()) == 11
 
 
+def test_a_run_that_pauses_for_money_goes_on_after_a_top_up(baldistill: CommandLine) -> None:
+    spec = baldistill.write_spec(budget={"calls": 11, "on_exhausted": "pause"})
+    waiting = baldistill("run", spec, "--json")
+    assert (waiting.code, waiting.document["state"]) == (4, "blocked")
+    assert "top-up" in waiting.err
+    assert baldistill("budget", "top-up", "small", "--calls", "5").code == 0
+    ran = baldistill("run", spec, "--json")
+    assert (ran.code, ran.document["state"]) == (0, "completed")
+    run_budget = next(one for one in ran.document["usage"] if one["scope"] == "run")
+    assert (run_budget["ceiling"]["calls"], run_budget["spent"]["calls"]) == (16, 16)
+
+
 def test_status_report_and_budget_agree(baldistill: CommandLine, tmp_path: Path) -> None:
     spec = baldistill.write_spec()
     assert baldistill("run", spec, "--quiet").code == 0
