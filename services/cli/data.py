@@ -55,7 +55,7 @@ def import_command(
     tenant: TenantOption = "default",
     as_json: JsonOption = False,
 ) -> None:
-    r"""Import rows with the fields id, domain, input and answer; all of them text.
+    """Import rows with the fields id, domain, input and answer; all of them text.
 
     Formats: JSONL and CSV (also .gz), Parquet, a saved Hugging Face data set or DatasetDict.
     Every row is checked; a mistake is named by file, line and field, and nothing is stored.
@@ -65,7 +65,7 @@ def import_command(
     \b
     Examples:
       baldistill data import tickets --train tickets.jsonl
-      baldistill data import trec --train train.csv --test test.csv \
+      baldistill data import trec --train train.csv --test test.csv \\
           --map input=question,domain=label,answer=label --make-ids
       baldistill data import reviews --train saved_dataset_dict/ --map input=text
     """
@@ -106,7 +106,7 @@ def show(
     tenant: TenantOption = "default",
     as_json: JsonOption = False,
 ) -> None:
-    r"""Draw a data set's long tail: its domains from the largest to the smallest, and what was left out.
+    """Draw a data set's long tail: its domains from the largest to the smallest, and what was left out.
 
     \b
     Examples:

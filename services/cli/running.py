@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,9 @@ from services.cli.reporting.terminal import print_report
 from services.policy.ports import RunRecord
 from services.policy.submission import Proposal
 
+# A person waits in front of a terminal: minutes of patience are a service's, not theirs.
+EMBEDDED_PATIENCE_S = 60.0
+
 EXIT_CODES = {
     RunState.COMPLETED: 0,
     RunState.BUDGET_EXHAUSTED: EXIT_BUDGET_EXHAUSTED,
@@ -36,6 +40,15 @@ def run(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the report at the end.")] = False,
+    patience: Annotated[
+        float,
+        typer.Option(
+            "--patience",
+            min=0,
+            metavar="SECONDS",
+            help="How long the teacher or the disk may be away before the command ends.",
+        ),
+    ] = EMBEDDED_PATIENCE_S,
 ) -> None:
     """Run a spec to its end and report; a run that was stopped or killed goes on where it was.
 
@@ -50,7 +63,7 @@ def run(
             priced = priced_plan(loaded, home=opened, spec_path=spec)
         if not quiet and not as_json:
             print_plan(priced, domains=False)
-        record = _work(priced.proposal, home=opened, spec_path=spec, quiet=quiet)
+        record = _work(priced.proposal, home=opened, spec_path=spec, quiet=quiet, patience=timedelta(seconds=patience))
         report = build_report(record, home=opened)
         _keep(report_markdown(report), home=opened, record=record)
         if as_json:
@@ -62,7 +75,7 @@ def run(
     raise typer.Exit(EXIT_CODES[record.state])
 
 
-def _work(proposal: Proposal, *, home: Home, spec_path: Path, quiet: bool) -> RunRecord:
+def _work(proposal: Proposal, *, home: Home, spec_path: Path, quiet: bool, patience: timedelta) -> RunRecord:
     # Deferred: torch takes seconds to import.
     from services.embedded import EmbeddedSystem
 
@@ -71,7 +84,11 @@ def _work(proposal: Proposal, *, home: Home, spec_path: Path, quiet: bool) -> Ru
         RunProgress(proposal, store=home.store, quiet=quiet) as shown,
     ):
         system = EmbeddedSystem(
-            store=home.store, engine=home.engine, locks=home.layout.locks, progress=shown.on_progress
+            store=home.store,
+            engine=home.engine,
+            locks=home.layout.locks,
+            progress=shown.on_progress,
+            patience=patience,
         )
         with system:
             with blaming_spec(spec_path):
