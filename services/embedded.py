@@ -39,7 +39,7 @@ SETTLED = (RunCompleted, RunFailed, RunBlocked, RunPaused, RunCancelled)
 
 # A person waits in front of a terminal: minutes of patience are a service's, not theirs.
 EMBEDDED_RETRIES = RetryPolicy(tries=3, first_delay_s=0.5)
-EMBEDDED_OUTAGES = OutagePolicy(longest_delay_s=5.0, give_up_after=timedelta(seconds=60))
+_LONGEST_OUTAGE_DELAY_S = 5.0
 
 # How long a polite stop waits for handlers at work; what they leave undone is done at the next start.
 _STOP_S = 10.0
@@ -56,14 +56,15 @@ class EmbeddedSystem(AbstractContextManager["EmbeddedSystem"]):
         locks: Path,
         progress: ProgressSink = no_progress,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        outages: OutagePolicy = EMBEDDED_OUTAGES,
+        patience: timedelta = timedelta(seconds=60),
     ) -> None:
+        """patience: how long a dependency may be away before `work_on` raises."""
         self._exit = ExitStack()
         self._stop = threading.Event()
         self._failure: Exception | None = None
         self._store = store
         self._locks = locks
-        self._outages = outages
+        self._outages = OutagePolicy(longest_delay_s=_LONGEST_OUTAGE_DELAY_S, give_up_after=patience)
         self._bus = InProcessBus()
         self._exit.callback(self._bus.close)
         self._policy = build_policy(store=store, engine=engine, now=now)

@@ -22,7 +22,7 @@ from services.cli.reporting.terminal import print_report
 from services.policy.ports import RunRecord
 from services.policy.submission import Proposal
 
-# A person waits in front of a terminal: minutes of patience are a service's, not theirs.
+# As long as a person looks at a bar that stands still.
 EMBEDDED_PATIENCE_S = 60.0
 
 EXIT_CODES = {
