@@ -27,6 +27,10 @@ from services.trainer.batches import TrainingRow, batches_of_epoch
 from services.trainer.checkpoints import Checkpoints, TrainingState
 from services.trainer.errors import TrainingDiverged
 
+# Of a row in its forward pass, at least this share is text. News articles shuffled into passes of 16 were three quarters
+# padding, which costs as much as text does.
+_LEAST_FILLED = 0.75
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedAdapter:
@@ -127,6 +131,13 @@ def train_adapter(
 
 
 def _micro_batches(batch: Sequence[int], rendered: Sequence[RenderedExample], *, size: int) -> list[list[int]]:
-    """Cut a step's rows into forward passes of about equal length, so that little of them is padding."""
-    ordered = sorted(batch, key=lambda row: (rendered[row].length, row))
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    """Cut a step's rows into forward passes of at most `size` rows of about equal length, longest first."""
+    passes: list[list[int]] = []
+    for row in sorted(batch, key=lambda row: (-rendered[row].length, row)):
+        if passes and len(passes[-1]) < size:
+            longest = rendered[passes[-1][0]].length
+            if rendered[row].length >= _LEAST_FILLED * longest:
+                passes[-1].append(row)
+                continue
+        passes.append([row])
+    return passes
