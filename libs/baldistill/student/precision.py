@@ -46,6 +46,8 @@ def begin_student_compute(*, threads: int) -> None:
     torch.set_num_threads(threads)
     if not torch.cuda.is_available():
         torch.use_deterministic_algorithms(mode=True)
+        # Else every new tensor is written once for nothing; no operation here reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _cpu_multiplies_bfloat16() -> bool:
