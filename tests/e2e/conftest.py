@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,17 @@ from typing import Any
 import pytest
 import yaml
 
+from baldistill.artifacts.local import LocalArtifactStore
+from baldistill.artifacts.ports import ArtifactStore, require_manifest
+from baldistill.database.engine import open_database, sqlite_url
+from baldistill.database.migrate import migrate
+from baldistill.testing.processes import Ended, ModuleProcess
 from baldistill.testing.tiny_student import build_tiny_student
 from services.cli.__main__ import run
+from services.cli.home import HomeLayout
+from services.teacher_gateway.composition import build_teacher_gateway, run_budgets
+from services.teacher_gateway.ledger.budgets import BudgetStatus
+from services.teacher_gateway.ledger.holds import Attempt, HoldState
 
 WORDS = {
     "billing": ["invoice", "charge", "refund", "card", "price"],
@@ -63,6 +73,105 @@ class CommandLine:
         return Answer(code=code, out=out, err=err)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What the ledger says of a run: its budget as the last process left it, and every attempt."""
+
+    budget: BudgetStatus
+    attempts: list[Attempt]
+
+    @property
+    def stored(self) -> int:
+        return len(self.ids(HoldState.SETTLED))
+
+    @property
+    def unknown(self) -> int:
+        return len(self.ids(HoldState.UNKNOWN))
+
+    def ids(self, state: HoldState) -> set[str]:
+        return {one.request_id for one in self.attempts if one.state is state}
+
+    def must_explain(self, seen: list[str]) -> None:
+        """Claim that no call is unexplained, no answer was paid twice and the ceiling held. seen: by the provider."""
+        stored, unknown = self.ids(HoldState.SETTLED), self.ids(HoldState.UNKNOWN)
+        assert stored <= set(seen) <= stored | unknown
+        assert len(seen) == len(set(seen))
+        stored_as = {one.request_key: one.attempt for one in self.attempts if one.state is HoldState.SETTLED}
+        assert len(stored_as) == len(stored)
+        for request_id in seen:
+            key, _, attempt = request_id.rpartition("/")
+            assert int(attempt) <= stored_as.get(key, int(attempt)), "asked again after its reply was stored"
+        assert self.budget.held.calls == 0
+        assert self.budget.ceilings.calls is not None
+        assert len(seen) <= self.budget.spent.calls == len(stored) + len(unknown) <= self.budget.ceilings.calls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHome:
+    """A home whose commands are processes of their own, and what one run left there."""
+
+    root: Path
+    spec_path: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> HomeLayout:
+        return HomeLayout(root=self.root)
+
+    @property
+    def store(self) -> ArtifactStore:
+        return LocalArtifactStore(self.layout.artifacts)
+
+    @property
+    def run_id(self) -> str:
+        (folder,) = (self.layout.artifacts / "tenants/default/runs").iterdir()
+        return folder.name
+
+    def start(self, *options: str) -> ModuleProcess:
+        """Start `baldistill run`. Use it in a `with` block: it does not outlive it."""
+        number = len(list(self.root.parent.glob(f"{self.root.name}-process-*")))
+        return ModuleProcess(
+            "services.cli",
+            *("run", str(self.spec_path), "--home", str(self.root), "--quiet", *options),
+            folder=self.root.parent / f"{self.root.name}-process-{number}",
+            environment=self.environment,
+        )
+
+    def run(self, *options: str) -> Ended:
+        with self.start(*options) as process:
+            return process.wait()
+
+    def manifests(self) -> list[str]:
+        """Return the manifests that are there by their keys below the run's folder, also while the run works."""
+        runs = self.layout.artifacts / "tenants/default/runs"
+        # os.walk takes it well that folders of checkpoints go away meanwhile.
+        paths = [Path(folder, name) for folder, _, names in os.walk(runs) for name in names if name.endswith(".json")]
+        return sorted(path.relative_to(runs).as_posix().partition("/")[2] for path in paths)
+
+    def data_files(self) -> dict[tuple[str, str], str]:
+        """Return the sha256 of every file that a manifest of the run names, read and checked."""
+        prefix = f"tenants/default/runs/{self.run_id}"
+        found = {}
+        for key in self.store.list_manifests(prefix=prefix):
+            for role, ref in require_manifest(self.store, key).files.items():
+                self.store.local_path(ref)
+                found[key.removeprefix(f"{prefix}/"), role] = ref.sha256
+        return found
+
+    def account(self) -> Account:
+        engine = open_database(sqlite_url(self.layout.database))
+        migrate(engine)
+        try:
+            # Read before the gateway is built, which ends what a dead process holds.
+            budget = run_budgets(engine, tenant="default", run_id=self.run_id)[0]
+            gateway = build_teacher_gateway(store=self.store, engine=engine, locks=self.layout.locks, environment={})
+            attempts = gateway.attempts(tenant="default", run_id=self.run_id)
+            gateway.close()
+        finally:
+            engine.dispose()
+        return Account(budget=budget, attempts=attempts)
+
+
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return `base` with `changes` put into it, mapping by mapping."""
     result = dict(base)
@@ -108,6 +217,21 @@ def baldistill(
         return captured.out, captured.err
 
     return CommandLine(folder=tmp_path, capture=capture, spec=small_spec(tiny_student))
+
+
+@pytest.fixture
+def run_home(tmp_path: Path, tiny_student: Path) -> Callable[..., RunHome]:
+    """Makes homes by name, each with data of these sizes beside it and a spec with these changes."""
+
+    def make(name: str, *, sizes: dict[str, int] = SIZES, **changes: Any) -> RunHome:
+        folder = tmp_path / name
+        folder.mkdir()
+        write_jsonl(folder / "train.jsonl", ticket_rows(sizes))
+        spec_path = folder / "run.yaml"
+        spec_path.write_text(yaml.safe_dump(merged(small_spec(tiny_student), changes), sort_keys=False))
+        return RunHome(root=folder / "home", spec_path=spec_path, environment={"OPENAI_API_KEY": "not-a-real-key"})
+
+    return make
 
 
 def small_spec(student: Path) -> dict[str, Any]:
