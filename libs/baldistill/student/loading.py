@@ -54,9 +54,9 @@ class Student:
 
 def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerFast:
     """Return the base model's tokenizer. Raises InvalidInput where it has no EOS."""
-    from transformers import AutoTokenizer
-
     with quiet_transformers():
+        from transformers import AutoTokenizer
+
         tokenizer = AutoTokenizer.from_pretrained(base.folder, local_files_only=True)
     if tokenizer.eos_token_id is None:
         raise InvalidInput(
@@ -92,11 +92,11 @@ def load_trainable_base(base: BaseModel, *, dtype: StudentDtype) -> Student:
 
 def load_base_weights(base: BaseModel, *, dtype: StudentDtype) -> PreTrainedModel:
     """Read the safetensors of a base model in float32, or quantised to 4 bits on CUDA."""
-    from transformers import AutoModelForCausalLM
-
     options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
     options |= _nf4_options() if dtype is StudentDtype.NF4 else {"dtype": torch.float32}
     with quiet_transformers():
+        from transformers import AutoModelForCausalLM
+
         model = AutoModelForCausalLM.from_pretrained(base.folder, **options)
     return model if dtype is StudentDtype.NF4 else model.to(compute_device())
 

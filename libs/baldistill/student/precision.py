@@ -47,7 +47,7 @@ def begin_student_compute(*, threads: int) -> None:
     if not torch.cuda.is_available():
         torch.use_deterministic_algorithms(mode=True)
         # Else every new tensor is written once for nothing; no operation here reads what it has not written.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _cpu_multiplies_bfloat16() -> bool:
