@@ -78,7 +78,7 @@ def test_status_report_and_budget_agree(baldistill: CommandLine, tmp_path: Path)
     assert baldistill("report", "small", "--markdown", markdown).code == 0
     text = markdown.read_text()
     assert "# Run small" in text
-    assert "| TF-IDF + logistic regression |" in text
+    assert "| TF-IDF + LR |" in text
     assert "No claim about quality" in text
     shown = baldistill("report", "small").out
     assert "Stage by stage" in shown

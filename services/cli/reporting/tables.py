@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from services.cli.output import score, usd
 from services.cli.reporting.model import RunReport, UsageReport
 from services.trainer.evaluation.reports import ClassificationReport, Group
 
-REFERENCE_NAMES = {"majority": "majority label", "tfidf_logistic_regression": "TF-IDF + logistic regression"}
+REFERENCE_NAMES = {"majority": "majority", "tfidf_logistic_regression": "TF-IDF + LR"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +23,13 @@ class ReportTable:
 
 
 def report_tables(report: RunReport) -> list[ReportTable]:
-    """Return all tables of a report that have rows."""
-    tables = [stage_table(report), score_table(report), row_table(report), usage_table(report)]
+    """Return all tables of a report that have rows. Each fits into 80 columns for up to five stages."""
+    tables = [stage_table(report), score_table(report), row_table(report), minutes_table(report), usage_table(report)]
     return [table for table in tables if table.rows]
 
 
 def stage_table(report: RunReport) -> ReportTable:
-    """Stage by stage: rows, scores, minutes; below, what the scores are read against."""
+    """Stage by stage: rows and scores; below, what the scores are read against."""
     rows = []
     metric = "score"
     trained = 0
@@ -37,29 +37,21 @@ def stage_table(report: RunReport) -> ReportTable:
         trained += stage.total.trained
         if stage.metrics is not None:
             metric = stage.metrics.metric.value
-        name = "0 (zero-shot)" if stage.stage == 0 else str(stage.stage)
-        minutes = ", ".join(f"{step} {value:.1f}" for step, value in stage.minutes.items()) or "-"
-        rows.append((name, str(trained), *_scores(stage.metrics), minutes))
+        name = "0 zero-shot" if stage.stage == 0 else str(stage.stage)
+        rows.append((name, str(trained), *_scores(stage.metrics)))
     rows += [
-        (REFERENCE_NAMES.get(name, name), str(trained), *_scores(metrics), "-")
+        (REFERENCE_NAMES.get(name, name), str(trained), *_scores(metrics))
         for name, metrics in report.references.items()
     ]
     return ReportTable(
         title="Stage by stage",
-        headings=(
-            "stage",
-            "rows so far",
-            f"macro {metric}",
-            "micro",
-            f"head {metric}",
-            f"tail {metric}",
-            "answer NLL",
-            "items",
-            "outside labels",
-            "minutes",
-        ),
+        headings=("stage", "rows", f"macro {metric}", "micro", "head", "tail", "NLL", "items", "no label"),
         rows=tuple(rows),
-        caption="The last rows learned from the same training rows. '-': fewer than 30 items, or not measured.",
+        caption=(
+            "majority, TF-IDF + LR (logistic regression): learned from the last student's rows."
+            f" head, tail: macro {metric} of the group. NLL: of the true answer, nats per token."
+            " no label: answers outside the label set, counted as wrong. -: fewer than 30 items, or not measured."
+        ),
     )
 
 
@@ -105,32 +97,44 @@ def row_table(report: RunReport) -> ReportTable:
     )
 
 
+def minutes_table(report: RunReport) -> ReportTable:
+    """Wall-clock minutes of each step of each stage."""
+    steps = list(dict.fromkeys(step for stage in report.stages for step in stage.minutes))
+    rows = [
+        (step, *(f"{stage.minutes[step]:.1f}" if step in stage.minutes else "-" for stage in report.stages))
+        for step in steps
+    ]
+    return ReportTable(
+        title="Minutes by step",
+        headings=("step", *(f"stage {stage.stage}" for stage in report.stages)),
+        rows=tuple(rows),
+        caption="train includes the evaluation of its student; a step that was stopped counts the pause.",
+    )
+
+
 def usage_table(report: RunReport) -> ReportTable:
-    """The budget: planned, allowed, spent, UNKNOWN."""
-    rows = tuple(
-        (
-            usage.scope,
-            str(report.planned_calls) if usage.scope == "run" else "-",
-            *_usage_cells(usage),
-        )
-        for usage in report.usage
-        if "domain" not in usage.scope
+    """The budget: planned, allowed, spent, UNKNOWN; the run first, then its stages."""
+    scopes = [usage for usage in report.usage if "domain" not in usage.scope and usage.scope != "tenant"]
+
+    def row(name: str, cells: Callable[[UsageReport], str]) -> tuple[str, ...]:
+        return (name, *(cells(usage) for usage in scopes))
+
+    rows = (
+        row("calls planned", lambda one: str(report.planned_calls) if one.scope == "run" else "-"),
+        row("calls allowed", lambda one: _count(one.ceiling["calls"])),
+        row("calls spent", lambda one: _count(one.spent["calls"])),
+        row("of these UNKNOWN", lambda one: _count(one.unknown["calls"])),
+        row("calls held", lambda one: _count(one.held["calls"])),
+        row("tokens allowed", lambda one: _count(one.ceiling["tokens"])),
+        row("tokens spent", lambda one: _count(one.spent["tokens"])),
+        row("cost allowed", lambda one: "-" if one.ceiling["nano_usd"] is None else usd(one.ceiling["nano_usd"])),
+        row("cost spent", lambda one: usd(one.spent["nano_usd"])),
     )
     return ReportTable(
         title="Budget",
-        headings=(
-            "scope",
-            "calls planned",
-            "calls allowed",
-            "calls spent",
-            "of these UNKNOWN",
-            "held",
-            "tokens spent",
-            "cost allowed",
-            "cost spent",
-        ),
-        rows=rows,
-        caption="UNKNOWN: sent, outcome never learned; counted as spent at their bound.",
+        headings=("", *(usage.scope for usage in scopes)),
+        rows=rows if scopes else (),
+        caption="UNKNOWN: sent, outcome never learned; counted as spent at their bound. -: no ceiling.",
     )
 
 
@@ -158,18 +162,8 @@ def _scores(metrics: ClassificationReport | None) -> tuple[str, ...]:
     )
 
 
-def _usage_cells(usage: UsageReport) -> tuple[str, ...]:
-    ceiling = usage.ceiling
-    allowed_usd = ceiling["nano_usd"]
-    return (
-        "-" if ceiling["calls"] is None else str(ceiling["calls"]),
-        str(usage.spent["calls"]),
-        str(usage.unknown["calls"]),
-        str(usage.held["calls"]),
-        f"{usage.spent['tokens']:,}",
-        "-" if allowed_usd is None else usd(allowed_usd),
-        usd(usage.spent["nano_usd"]),
-    )
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def _by_size(report: RunReport) -> list[str]:

@@ -16,7 +16,7 @@ def print_report(report: RunReport) -> None:
     for content in report_tables(report):
         table = Table(title=content.title, caption=content.caption or None)
         for column, heading in enumerate(content.headings):
-            table.add_column(heading, justify="left" if column == 0 else "right")
+            table.add_column(heading, justify="left" if column == 0 else "right", no_wrap=column == 0)
         for row in content.rows:
             table.add_row(*row)
         RESULTS.print(table)
