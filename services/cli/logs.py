@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from baldistill.artifacts.scratch import storage_full
 from baldistill.errors import InvalidInput
-from baldistill.telemetry.logs import configure_logging
+from baldistill.telemetry.logs import configure_logging, open_log_file
 
 
 def log_errors_only() -> None:
@@ -18,9 +19,13 @@ def log_errors_only() -> None:
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Append this process's logs to a file, one JSON event a line. Raises InvalidInput where it cannot be written."""
+    """Append this process's logs to a file, one JSON event a line.
+
+    Raises StorageFull, InvalidInput where it cannot be opened.
+    """
     try:
-        stream = path.open("a", encoding="utf-8")
+        with storage_full(path):
+            stream = open_log_file(path)
     except OSError as error:
         raise InvalidInput(f"cannot be written: {error.strerror}", path=path) from error
     with stream:

@@ -3,11 +3,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
-from baldistill.telemetry.logs import configure_logging
+from baldistill.telemetry.logs import configure_logging, open_log_file
 
 
 @pytest.fixture
@@ -46,3 +47,21 @@ def test_a_traceback_is_in_the_line_without_local_variables(lines: io.StringIO) 
     (line,) = lines.getvalue().splitlines()
     assert "ZeroDivisionError" in json.loads(line)["exception"]
     assert "secret" not in line
+
+
+def test_a_log_file_holds_whole_lines_of_several_openings(tmp_path: Path) -> None:
+    for number in range(2):
+        with open_log_file(tmp_path / "run.jsonl") as stream:
+            configure_logging(service="selector", stream=stream)
+            structlog.get_logger().info("shard scored", shard=number)
+            structlog.reset_defaults()
+    lines = (tmp_path / "run.jsonl").read_text().splitlines()
+    assert [json.loads(line)["shard"] for line in lines] == [0, 1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_costs_lines_and_nothing_else() -> None:
+    with open_log_file(Path("/dev/full")) as stream:
+        configure_logging(service="selector", stream=stream)
+        structlog.get_logger().info("shard scored", shard=1)
+        structlog.reset_defaults()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 # Fields that hold what a person wrote, a model said or a key opens: for DEBUG alone.
 CONFIDENTIAL_FIELDS = frozenset(
@@ -32,6 +38,26 @@ def configure_logging(*, level: int = logging.INFO, service: str, stream: TextIO
         logger_factory=structlog.PrintLoggerFactory(file=stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def open_log_file(path: Path) -> TextIO:
+    """Open a file for appending lines. A full disk costs lines, never the work that they tell of. Raises OSError."""
+    return io.TextIOWrapper(io.BufferedWriter(_LossyFile(path, "a")), encoding="utf-8")
+
+
+class _LossyFile(io.FileIO):
+    """Pretends that every byte was written. What a full disk tore is ended by a line break before the next line."""
+
+    _is_torn = False
+
+    def write(self, data: Buffer, /) -> int:
+        whole = (b"\n" if self._is_torn else b"") + bytes(data)
+        written: int | None = None
+        with contextlib.suppress(OSError):
+            written = super().write(whole)
+        if written:
+            self._is_torn = written < len(whole)
+        return len(memoryview(data))
 
 
 class _ServiceName:
