@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from baldistill.errors import BalDistillError
@@ -17,6 +18,9 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
+    # Threads that wait for others of a parallel region sleep instead of spinning: on a busy machine spinning took up to
+    # five times as long (docs/benchmarks.md). Read once, when torch loads its OpenMP runtime.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     log_errors_only()
     try:
         app(arguments, prog_name="baldistill")
