@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +65,11 @@ class CommandLine:
     def spec_path(self) -> Path:
         return self.folder / "run.yaml"
 
+    @property
+    def separately(self) -> RunHome:
+        """The same home and spec for processes of their own."""
+        return RunHome(root=self.home, spec_path=self.spec_path)
+
     def write_spec(self, **changes: Any) -> Path:
         self.spec_path.write_text(yaml.safe_dump(merged(self.spec, changes), sort_keys=False))
         return self.spec_path
@@ -112,7 +120,6 @@ class RunHome:
 
     root: Path
     spec_path: Path
-    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def layout(self) -> HomeLayout:
@@ -129,12 +136,13 @@ class RunHome:
 
     def start(self, *options: str) -> ModuleProcess:
         """Start `baldistill run`. Use it in a `with` block: it does not outlive it."""
-        number = len(list(self.root.parent.glob(f"{self.root.name}-process-*")))
+        folder = self.spec_path.parent
+        number = len(list(folder.glob("process-*")))
         return ModuleProcess(
             "services.cli",
             *("run", str(self.spec_path), "--home", str(self.root), "--quiet", *options),
-            folder=self.root.parent / f"{self.root.name}-process-{number}",
-            environment=self.environment,
+            folder=folder / f"process-{number}",
+            environment={"OPENAI_API_KEY": "not-a-real-key"},
         )
 
     def run(self, *options: str) -> Ended:
@@ -157,6 +165,28 @@ class RunHome:
                 self.store.local_path(ref)
                 found[key.removeprefix(f"{prefix}/"), role] = ref.sha256
         return found
+
+    def logged(self) -> list[dict[str, Any]]:
+        """Return the events of the run's logs."""
+        return [json.loads(line) for path in self.layout.logs.glob("*.jsonl") for line in path.read_text().splitlines()]
+
+    def files(self) -> dict[str, str]:
+        """Return the sha256 of every file in the store by its path, whatever names it."""
+        root = self.layout.artifacts
+        return {
+            path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(root.rglob("*"))
+            if path.is_file()
+        }
+
+    def must_be_whole(self) -> None:
+        """Claim that nothing is half-written: manifests and what they name, the database, no temporary file."""
+        for key in self.store.list_manifests(prefix="tenants"):
+            for ref in require_manifest(self.store, key).files.values():
+                self.store.local_path(ref)
+        assert not [name for name in self.files() if name.startswith(".tmp/")]
+        with closing(sqlite3.connect(self.layout.database)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
     def account(self) -> Account:
         engine = open_database(sqlite_url(self.layout.database))
@@ -219,17 +249,16 @@ def baldistill(
     return CommandLine(folder=tmp_path, capture=capture, spec=small_spec(tiny_student))
 
 
-@pytest.fixture
-def run_home(tmp_path: Path, tiny_student: Path) -> Callable[..., RunHome]:
-    """Makes homes by name, each with data of these sizes beside it and a spec with these changes."""
+@pytest.fixture(scope="session")
+def make_run_home(tiny_student: Path) -> Callable[..., RunHome]:
+    """Makes a home in a folder, with data of these sizes and a spec with these changes beside it."""
 
-    def make(name: str, *, sizes: dict[str, int] = SIZES, **changes: Any) -> RunHome:
-        folder = tmp_path / name
-        folder.mkdir()
+    def make(folder: Path, *, sizes: dict[str, int] = SIZES, **changes: Any) -> RunHome:
+        folder.mkdir(exist_ok=True)
         write_jsonl(folder / "train.jsonl", ticket_rows(sizes))
         spec_path = folder / "run.yaml"
         spec_path.write_text(yaml.safe_dump(merged(small_spec(tiny_student), changes), sort_keys=False))
-        return RunHome(root=folder / "home", spec_path=spec_path, environment={"OPENAI_API_KEY": "not-a-real-key"})
+        return RunHome(root=folder / "home", spec_path=spec_path)
 
     return make
 

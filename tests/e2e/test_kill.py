@@ -59,11 +59,11 @@ class Itinerary:
 
 @pytest.mark.timeout(900)
 def test_a_run_killed_ten_times_pays_nothing_twice_and_leaves_the_same_bytes(
-    tmp_path: Path, run_home: Callable[..., RunHome], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, make_run_home: Callable[..., RunHome], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = random.Random(20_260)
     with TeacherProcess(tmp_path / "teacher", behaviour={"latency_s": LATENCY_S}) as teacher:
-        undisturbed = run_home("undisturbed", sizes=SIZES, **spec_changes(teacher.url))
+        undisturbed = make_run_home(tmp_path / "undisturbed", sizes=SIZES, **spec_changes(teacher.url))
         whole = Itinerary(undisturbed, teacher)
         with undisturbed.start() as process:
             while not process.has_ended():
@@ -72,7 +72,7 @@ def test_a_run_killed_ten_times_pays_nothing_twice_and_leaves_the_same_bytes(
             assert process.wait().code == 0
         undisturbed.account().must_explain(whole.seen())
 
-        killed = run_home("killed", sizes=SIZES, **spec_changes(teacher.url))
+        killed = make_run_home(tmp_path / "killed", sizes=SIZES, **spec_changes(teacher.url))
         survived = Itinerary(killed, teacher)
         killed_at: list[str] = []
         for place in moments(whole.milestones, rng):
