@@ -5,19 +5,29 @@ from __future__ import annotations
 import os
 import sys
 
-from baldistill.errors import BalDistillError
-from services.cli.app import app
-from services.cli.logs import log_errors_only
-from services.cli.output import EXIT_INTERRUPTED, MESSAGES
+_EXIT_INTERRUPTED = 130
+_STOPPED = "Stopped. Nothing that was paid for is lost: run the same command again to go on."
 
 
 def main() -> None:
     """Run the command line and exit. Exit codes: docs/reference/exit-codes.md."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        # Before the commands were imported, which takes a second, or while one was being left.
+        sys.stderr.write(f"{_STOPPED}\n")
+        code = _EXIT_INTERRUPTED
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
+    # Deferred, so that Ctrl-C finds `main` ready for it.
+    from baldistill.errors import BalDistillError
+    from services.cli.app import app
+    from services.cli.logs import log_errors_only
+    from services.cli.output import MESSAGES
+
     # Threads that wait for others of a parallel region sleep instead of spinning: on a busy machine spinning took up to
     # five times as long (docs/benchmarks.md). Read once, when torch loads its OpenMP runtime.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -26,8 +36,8 @@ def run(arguments: list[str]) -> int:
         app(arguments, prog_name="baldistill")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0
-        if code == EXIT_INTERRUPTED:
-            MESSAGES.print("Stopped. Nothing that was paid for is lost: run the same command again to go on.")
+        if code == _EXIT_INTERRUPTED:
+            MESSAGES.print(_STOPPED, soft_wrap=True)
         return code
     except BalDistillError as error:
         MESSAGES.print(f"error: {error}", markup=False, soft_wrap=True)

@@ -17,7 +17,6 @@ MESSAGES = Console(stderr=True, highlight=False)
 EXIT_FAILED = 1
 EXIT_BUDGET_EXHAUSTED = 3
 EXIT_WAITING = 4
-EXIT_INTERRUPTED = 130
 
 
 def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
