@@ -16,7 +16,7 @@ from baldistill.specs.runspec import OnExhausted
 from services.teacher_gateway.caller import Answered, Outcome, TeacherCaller, Unanswered
 from services.teacher_gateway.errors import BudgetExhausted, TeacherFailing
 from services.teacher_gateway.requests import TeacherRequest
-from services.teacher_gateway.stages import ROWS_PER_SHARD, Stage
+from services.teacher_gateway.stages import Stage
 from services.teacher_gateway.verification import VerifiedRow, unanswered, verify
 
 
@@ -53,7 +53,7 @@ def _ask_all(
     with _threads(stage.frozen.spec.teacher.concurrency) as threads:
         for outcome in threads.map(caller.ask, requests):
             outcomes.append(outcome)
-            done = shard * ROWS_PER_SHARD + len(outcomes)
+            done = shard * stage.frozen.spec.teacher.rows_per_shard + len(outcomes)
             progress(step=phase.value, done=done, total=stage.rows(phase), unit="requests")
     return outcomes
 

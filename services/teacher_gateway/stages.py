@@ -28,9 +28,6 @@ from services.teacher_gateway.requests import (
 )
 from services.teacher_gateway.verification import RowOutcome
 
-# About a minute of work at eight calls at once of fifteen seconds each (DESIGN 3, "about a minute").
-ROWS_PER_SHARD = 32
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
@@ -71,7 +68,7 @@ class Stage:
 
     def shards(self, phase: AnnotationPhase) -> int:
         """Return how many shards a phase has: a function of plan and selection alone."""
-        return shard_count(rows=self.rows(phase), rows_per_shard=ROWS_PER_SHARD)
+        return shard_count(rows=self.rows(phase), rows_per_shard=self.frozen.spec.teacher.rows_per_shard)
 
     def find_shard(self, phase: AnnotationPhase, shard: int) -> Manifest | None:
         """Return a shard's manifest, or None where it is not stored."""
@@ -82,7 +79,7 @@ class Stage:
 
     def requests(self, phase: AnnotationPhase, shard: int) -> list[TeacherRequest]:
         """Return the requests of one shard. Synthesis needs the annotation phase to be closed."""
-        rows = shard_rows(shard=shard, rows=self.rows(phase), rows_per_shard=ROWS_PER_SHARD)
+        rows = shard_rows(shard=shard, rows=self.rows(phase), rows_per_shard=self.frozen.spec.teacher.rows_per_shard)
         if phase is AnnotationPhase.ANNOTATE:
             examples = itertools.islice(self.selected_examples(), rows.start, rows.stop)
             return [annotation_request(self.frozen, stage=self.plan.stage, example=one) for one in examples]

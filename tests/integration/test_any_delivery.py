@@ -41,21 +41,26 @@ from services.selector.composition import build_selector
 from services.teacher_gateway.composition import build_teacher_gateway
 from services.trainer.composition import Trainer, build_trainer
 
-# Two domains with enough rows to choose from, three that need new ones: at a window of 2 and shards of 32 requests both
+# Two domains with enough rows to choose from, three that need new ones: at a window of 2 both
 # fan-outs of the teacher's work, and the scoring of stage 2, have lanes of more than one shard.
-SIZES = {"billing": 200, "login": 180, "gift": 6, "refund": 6, "shipping": 6}
+SIZES = {"billing": 70, "login": 60, "gift": 6, "refund": 6, "shipping": 6}
 SPEC: dict[str, Any] = {
     "name": "disturbed",
     "dataset": {"name": "tickets"},
     "method": "baldistill_n",
     "stages": 2,
     "threads": 1,
-    "budget": {"examples": 350},
-    "teacher": {"kind": "protocol", "max_completion_tokens": 64, "protocol": {"wrong_label_share": 0.1}},
+    "budget": {"examples": 100},
+    "teacher": {
+        "kind": "protocol",
+        "max_completion_tokens": 64,
+        "rows_per_shard": 8,
+        "protocol": {"wrong_label_share": 0.1},
+    },
     "selection": {"candidates_per_pick": 2, "max_new_tokens": 4, "rows_per_shard": 16, "shards_in_flight": 2},
     "student": {
         "dtype": "float32",
-        "training": {"epochs": 1, "batch_size": 32, "micro_batch_size": 32, "checkpoint_every_steps": 3},
+        "training": {"epochs": 1, "batch_size": 16, "micro_batch_size": 16, "checkpoint_every_steps": 3},
     },
     "evaluation": {"per_domain": 2, "final": 10, "max_new_tokens": 4, "batch_size": 4},
 }

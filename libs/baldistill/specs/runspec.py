@@ -94,6 +94,11 @@ class TeacherSpec(SpecModel):
     max_completion_tokens: int = Field(
         default=256, ge=1, description="ceiling of tokens per answer; the reserve is made for it"
     )
+    rows_per_shard: int = Field(
+        default=32,
+        ge=1,
+        description="requests per shard of teacher work, about a minute at eight calls of 15 s at once",
+    )
     synthesis_temperature: float = Field(
         default=0.8, ge=0, le=2, description="sampling temperature of synthesis; annotation is at 0"
     )

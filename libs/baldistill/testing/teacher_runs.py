@@ -29,7 +29,8 @@ _SPEC: Mapping[str, Any] = {
     "method": "baldistill_n",
     "stages": 2,
     "budget": {"examples": 100},
-    "teacher": {"kind": "protocol", "concurrency": 4},
+    # Small shards: a few rows make several.
+    "teacher": {"kind": "protocol", "concurrency": 4, "rows_per_shard": 4},
 }
 
 

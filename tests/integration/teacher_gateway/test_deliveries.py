@@ -16,11 +16,10 @@ from baldistill.runtime.consumer import ConsumerLoop
 from baldistill.runtime.run_states import RunStateView
 from baldistill.testing.chaos_bus import ChaosBus, run_until_idle, seeded
 from baldistill.testing.teacher_runs import RUN_ID, TENANT, TeacherRun, tickets
-from services.teacher_gateway import stages
 from services.teacher_gateway.composition import build_teacher_gateway, run_budgets
 
 BILLING, LOGIN = tickets("billing", 10), tickets("login", 2)
-TEACHER = {"kind": "protocol", "protocol": {"wrong_label_share": 0.3, "unparsable_share": 0.1}}
+TEACHER = {"kind": "protocol", "rows_per_shard": 3, "protocol": {"wrong_label_share": 0.3, "unparsable_share": 0.1}}
 
 
 def batch_of_a_stage(folder: Path, *, seed: int, duplicate_one_in: int) -> tuple[str, int, ChaosBus]:
@@ -48,10 +47,7 @@ def batch_of_a_stage(folder: Path, *, seed: int, duplicate_one_in: int) -> tuple
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_disturbed_deliveries_leave_the_same_batch_for_the_same_money(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stages, "ROWS_PER_SHARD", 3)
+def test_disturbed_deliveries_leave_the_same_batch_for_the_same_money(seed: int, tmp_path: Path) -> None:
     (tmp_path / "quiet").mkdir()
     (tmp_path / "disturbed").mkdir()
     expected, calls, _ = batch_of_a_stage(tmp_path / "quiet", seed=0, duplicate_one_in=0)

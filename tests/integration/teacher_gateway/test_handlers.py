@@ -26,7 +26,6 @@ from baldistill.events.facts import (
 )
 from baldistill.events.identity import event_id
 from baldistill.testing.teacher_runs import RUN_ID, TENANT, TeacherRun, tickets
-from services.teacher_gateway import stages
 from services.teacher_gateway.composition import TeacherGateway, build_teacher_gateway, run_budgets
 from services.teacher_gateway.errors import BudgetExhausted, BudgetFrozen
 from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus
@@ -53,11 +52,6 @@ def gateway(store: ArtifactStore, engine: Engine, tmp_path: Path) -> Iterator[Te
     gateway = build_teacher_gateway(store=store, engine=engine, locks=tmp_path / "locks", environment={})
     yield gateway
     gateway.close()
-
-
-@pytest.fixture(autouse=True)
-def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "ROWS_PER_SHARD", 4)
 
 
 def handle(gateway: TeacherGateway, fact: Fact) -> Sequence[Fact]:
@@ -219,7 +213,7 @@ def test_an_answer_is_not_bought_again_when_its_shard_was_lost(
 def test_rejected_replies_are_paid_for_and_never_trained_on(
     gateway: TeacherGateway, store: ArtifactStore, engine: Engine
 ) -> None:
-    teacher = {"kind": "protocol", "protocol": {"wrong_label_share": 0.5}}
+    teacher = {"kind": "protocol", "rows_per_shard": 4, "protocol": {"wrong_label_share": 0.5}}
     run = TeacherRun.create(store, pool=[*BILLING, *LOGIN], teacher=teacher)
     collected = last(run_all(gateway, run.examples_selected(selected=BILLING)))
     tally = tallies(store, run)["billing"]
