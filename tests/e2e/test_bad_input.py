@@ -70,20 +70,21 @@ def test_a_bad_spec_is_refused_by_file_line_and_field(
     assert baldistill("runs", "list", "--json").document == []
 
 
+# Port 9 (discard) of the loopback: nothing listens there.
+GONE_TEACHER = {
+    "kind": "openai",
+    "model": "m",
+    "base_url": "http://127.0.0.1:9/v1",
+    "price": {"input_usd_per_million_tokens": 1, "output_usd_per_million_tokens": 1},
+    "api_key_env": "SOME_KEY",
+}
+
+
 def test_an_unreachable_teacher_is_told_before_a_run_exists(
     baldistill: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOME_KEY", "not-a-real-key")
-    price = {"input_usd_per_million_tokens": 1, "output_usd_per_million_tokens": 1}
-    # Port 9 (discard) of the loopback: nothing listens there.
-    teacher = {
-        "kind": "openai",
-        "model": "m",
-        "base_url": "http://127.0.0.1:9/v1",
-        "price": price,
-        "api_key_env": "SOME_KEY",
-    }
-    answer = baldistill("run", baldistill.write_spec(teacher=teacher))
+    answer = baldistill("run", baldistill.write_spec(teacher=GONE_TEACHER))
     assert answer.code == 69
     assert "not reachable" in answer.err
     assert baldistill("runs", "list", "--json").document == []
@@ -91,15 +92,7 @@ def test_an_unreachable_teacher_is_told_before_a_run_exists(
 
 def test_a_missing_key_is_told_by_the_variables_name(baldistill: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOME_KEY", raising=False)
-    price = {"input_usd_per_million_tokens": 1, "output_usd_per_million_tokens": 1}
-    teacher = {
-        "kind": "openai",
-        "model": "m",
-        "base_url": "http://127.0.0.1:9/v1",
-        "price": price,
-        "api_key_env": "SOME_KEY",
-    }
-    answer = baldistill("run", baldistill.write_spec(teacher=teacher))
+    answer = baldistill("run", baldistill.write_spec(teacher=GONE_TEACHER))
     assert answer.code == 65
     assert "SOME_KEY" in answer.err
 
