@@ -25,16 +25,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(plan)
-app.command()(run)
-app.command()(status)
-app.command()(report)
+app.command(short_help="Rows, calls, and the most they can cost; spends nothing.")(plan)
+app.command(short_help="Run a spec to its end; again, it goes on or finds it done.")(run)
+app.command(short_help="Where a run is: state, stage, newest scores, calls spent.")(status)
+app.command(short_help="A run stage by stage and per domain, on the terminal or as Markdown.")(report)
 app.add_typer(budget_app, name="budget")
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
 app.add_typer(student_app, name="student")
-app.command()(schema)
-app.command()(doctor)
+app.command(short_help="JSON Schema of a run spec: every key, for editors and people.")(schema)
+app.command(short_help="Check this machine, and a spec's base model and teacher.")(doctor)
 
 
 @app.callback(invoke_without_command=True)

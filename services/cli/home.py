@@ -13,9 +13,10 @@ import typer
 
 from baldistill.artifacts.local import LocalArtifactStore
 from baldistill.artifacts.ports import ArtifactStore
+from baldistill.artifacts.scratch import storage_full
 from baldistill.database.engine import open_database, sqlite_url
 from baldistill.database.migrate import migrate
-from baldistill.errors import InvalidInput, StorageFull
+from baldistill.errors import InvalidInput
 
 HomeOption = Annotated[
     Path,
@@ -73,12 +74,14 @@ class Home(AbstractContextManager["Home"]):
         self._exit.close()
 
     def _create(self) -> None:
+        root = self.layout.root
         try:
-            for folder in (self.layout.artifacts, self.layout.locks, self.layout.logs):
-                folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise InvalidInput("is a file, not a folder; choose another --home", path=self.layout.root) from None
-        except PermissionError as error:
-            raise InvalidInput(f"cannot be written: {error.strerror}", path=self.layout.root) from error
+            with storage_full(root):
+                for folder in (self.layout.artifacts, self.layout.locks, self.layout.logs):
+                    folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InvalidInput(
+                "it, or a part of it, is a file and no folder; choose another --home", path=root
+            ) from None
         except OSError as error:
-            raise StorageFull(path=self.layout.root) from error
+            raise InvalidInput(f"cannot be written: {error.strerror}", path=root) from error

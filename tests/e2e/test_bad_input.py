@@ -127,3 +127,10 @@ def test_a_run_that_does_not_exist_names_those_that_do(baldistill: CommandLine) 
     answer = baldistill("report", "nothing")
     assert answer.code == 65
     assert "known: none" in answer.err
+
+
+def test_a_home_that_is_a_file_is_told(baldistill: CommandLine) -> None:
+    baldistill.home.write_text("not a folder")
+    answer = baldistill("runs", "list")
+    assert answer.code == 65
+    assert "is a file and no folder" in answer.err
