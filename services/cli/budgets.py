@@ -93,7 +93,7 @@ def _cells(status: BudgetStatus, unit: str) -> tuple[str, ...]:
         return usd(value) if unit == "nano_usd" else f"{value:,}"
 
     return (
-        str(status.path) if unit == UNITS[0] else "",
+        status.path.label if unit == UNITS[0] else "",
         "cost" if unit == "nano_usd" else unit,
         text(getattr(status.ceilings, unit)),
         text(getattr(status.spent, unit)),

@@ -131,12 +131,8 @@ def _method_name(frozen: FrozenRun) -> str:
 
 
 def _usage(status: BudgetStatus) -> UsageReport:
-    path = status.path
-    scope = status.path.scope.value
-    if scope in {"stage", "domain"}:
-        scope = f"stage {path.stage}" + (f", domain {path.domain}" if path.domain else "")
     return UsageReport(
-        scope=scope,
+        scope=status.path.label,
         ceiling={unit: getattr(status.ceilings, unit) for unit in UNITS},
         spent={unit: getattr(status.spent, unit) for unit in UNITS},
         held={unit: getattr(status.held, unit) for unit in UNITS},

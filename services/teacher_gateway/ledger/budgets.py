@@ -70,6 +70,13 @@ class BudgetPath:
             paths.append(BudgetPath(tenant=self.tenant, run_id=self.run_id, stage=self.stage))
         return (*paths, self) if self.domain else tuple(paths)
 
+    @property
+    def label(self) -> str:
+        """Name it among the budgets of one run: `run`, `stage 2`, `stage 2, domain api`."""
+        if self.scope in {Scope.TENANT, Scope.RUN}:
+            return self.scope.value
+        return f"stage {self.stage}" + (f", domain {self.domain}" if self.domain else "")
+
     def __str__(self) -> str:
         parts = [f"tenant '{self.tenant}'"]
         parts += [f"run '{self.run_id}'"] if self.run_id else []
