@@ -73,8 +73,8 @@ class BudgetPath:
     @property
     def label(self) -> str:
         """Name it among the budgets of one run: `run`, `stage 2`, `stage 2, domain api`."""
-        if self.scope in {Scope.TENANT, Scope.RUN}:
-            return self.scope.value
+        if self.stage == NO_STAGE:
+            return "run" if self.run_id else "tenant"
         return f"stage {self.stage}" + (f", domain {self.domain}" if self.domain else "")
 
     def __str__(self) -> str:
