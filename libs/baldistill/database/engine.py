@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from baldistill.errors import BalDistillError, DependencyUnavailable, StorageFull
+from baldistill.errors import BalDistillError, DependencyUnavailable, InvalidInput, StorageFull
 
 # How long a writer waits for another process's transaction. Ours take milliseconds; the rest is a slow disk.
 BUSY_TIMEOUT_S = 30.0
@@ -35,11 +35,12 @@ def open_database(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine
     """Return an engine; `migrate` it before use. The caller disposes of it.
 
     SQLite: WAL, synchronous FULL (a commit survives a power cut), foreign keys on, BEGIN IMMEDIATE for writers, so that
-    what a transaction read is still true when it writes.
+    what a transaction read is still true when it writes. Raises InvalidInput for a database of another kind.
     """
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), pool_timeout=600, max_overflow=64)
-    if engine.dialect.name != "sqlite":
-        raise NotImplementedError(f"database '{engine.dialect.name}' is not supported yet; use sqlite")
+    # Before the engine is made: that would want the other database's driver.
+    if (kind := make_url(url).get_backend_name()) != "sqlite":
+        raise InvalidInput(f"database '{kind}' is not known; use a sqlite:/// URL", field="database")
+    engine = create_engine(url, pool_timeout=600, max_overflow=64)
     _configure_sqlite(engine, busy_timeout_s=busy_timeout_s)
     return engine
 

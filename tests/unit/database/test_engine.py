@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from baldistill.database.engine import open_database, reading, sqlite_url, writing
 from baldistill.database.migrate import migrate
-from baldistill.errors import DependencyUnavailable, StorageFull
+from baldistill.errors import DependencyUnavailable, InvalidInput, StorageFull
 
 
 @pytest.fixture
@@ -85,3 +85,9 @@ def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "ledger.db")
     processes = [subprocess.Popen([sys.executable, "-c", _MIGRATE, url]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
+
+
+def test_a_database_of_another_kind_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="database 'mysql' is not known") as caught:
+        open_database("mysql+pymysql://nobody@localhost/nothing")
+    assert caught.value.field == "database"
