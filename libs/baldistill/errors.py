@@ -109,3 +109,57 @@ class UndecodableMessage(PermanentError):
         super().__init__(f"message on {topic} cannot be decoded: {reason}")
         self.topic = topic
         self.reason = reason
+
+
+class NotKnown(PermanentError):
+    """What a caller names is not there, or is not theirs: both look the same, so that nobody learns of others' runs."""
+
+    exit_code = 66  # EX_NOINPUT
+
+    def __init__(self, *, kind: str, name: str, remedy: str = "") -> None:
+        super().__init__(f"no {kind} '{name}'" + (f"; {remedy}" if remedy else ""))
+        self.kind = kind
+        self.name = name
+
+
+class AlreadyThere(PermanentError):
+    """A name is taken by something else than what was asked for."""
+
+    exit_code = 73  # EX_CANTCREAT
+
+    def __init__(self, *, kind: str, name: str, difference: str) -> None:
+        super().__init__(f"{kind} '{name}' is there already: {difference}")
+        self.kind = kind
+        self.name = name
+
+
+class NotAllowedNow(PermanentError):
+    """The request is sound, but not in the state that things are in. The message says what would change that."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
+class LimitReached(RetryableError):
+    """A quota of the caller's is used up: runs at once, message size, a budget."""
+
+    exit_code = 77  # EX_NOPERM
+
+
+class Unauthenticated(PermanentError):
+    """There is no token, or it stands for nobody."""
+
+    exit_code = 77
+
+    def __init__(self, reason: str = "no bearer token was sent") -> None:
+        super().__init__(f"{reason}; set BALDISTILL_TOKEN to a token made by `baldistill tenant create`")
+
+
+class AccessDenied(PermanentError):
+    """A token stands for somebody who may not do this."""
+
+    exit_code = 77
+
+    def __init__(self, *, subject: str, tenant: str) -> None:
+        super().__init__(f"'{subject}' may not act for tenant '{tenant}'")
+        self.subject = subject
+        self.tenant = tenant

@@ -1,0 +1,178 @@
+"""One server as a process with a folder of its own: started, stopped, killed, and started again at the same address."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from baldistill.errors import BalDistillError
+
+_POLL_S = 0.05
+_LOG_TAIL_LINES = 15
+
+
+class ServerMissing(BalDistillError):
+    """What a server is made of is not on this machine. The message is one line that says how to get it."""
+
+    exit_code = 69
+
+
+class ServerFailed(BalDistillError):
+    """A server ended or did not answer in time."""
+
+    exit_code = 69
+
+    def __init__(self, *, name: str, reason: str, log: Path) -> None:
+        super().__init__(f"{name} {reason}; its log: {log}\n{_tail(log)}")
+        self.name = name
+        self.log = log
+
+
+class ServerProcess:
+    """A server whose data, log and process id lie in `folder`. Found again by its folder, by whoever starts next.
+
+    command: what to run.   is_ready: asks the server itself whether it serves.   user: run as this user where we are
+    root (PostgreSQL refuses root).   stop_signal: what ends it politely.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        folder: Path,
+        command: Sequence[str],
+        is_ready: Callable[[], bool],
+        environment: Mapping[str, str] | None = None,
+        user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self._command = list(command)
+        self._is_ready = is_ready
+        self._environment = dict(environment or {})
+        self._user = user
+        self._stop_signal = stop_signal
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def pid(self) -> int | None:
+        """Return its process id, None where it does not run."""
+        try:
+            pid_text, start_text = (self.folder / "pid").read_text().split()
+        except (OSError, ValueError):
+            return None
+        pid = int(pid_text)
+        # A process id is used again by others; together with the time of its start it is not.
+        return pid if _start_ticks(pid) == start_text else None
+
+    def start(self, *, timeout_s: float = 60.0, dies_with_parent: bool = False) -> None:
+        """Start it where it does not run, and wait until it serves. Raises ServerFailed.
+
+        dies_with_parent: for tests, that leave nothing behind however they end.
+        """
+        if self.pid is None:
+            self._spawn(dies_with_parent=dies_with_parent)
+        give_up_at = time.monotonic() + timeout_s
+        while not self._is_ready():
+            if self.pid is None:
+                raise ServerFailed(name=self.name, reason="ended while it started", log=self.log)
+            if time.monotonic() > give_up_at:
+                raise ServerFailed(name=self.name, reason=f"did not answer within {timeout_s:.0f} s", log=self.log)
+            time.sleep(_POLL_S)
+
+    def is_ready(self) -> bool:
+        """Ask the server whether it serves."""
+        return self.pid is not None and self._is_ready()
+
+    def stop(self, *, timeout_s: float = 60.0) -> None:
+        """End it politely, with SIGKILL after `timeout_s` seconds. Idempotent."""
+        self._end(self._stop_signal, timeout_s=timeout_s)
+        self._end(signal.SIGKILL, timeout_s=timeout_s)
+
+    def kill(self) -> None:
+        """End it by SIGKILL. Idempotent."""
+        self._end(signal.SIGKILL, timeout_s=60.0)
+
+    def send(self, signal_number: signal.Signals) -> None:
+        """Send a signal to the server and its children, e.g. SIGSTOP and SIGCONT."""
+        if (pid := self.pid) is not None:
+            os.killpg(pid, signal_number)
+
+    def _spawn(self, *, dies_with_parent: bool) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = self._command
+        if dies_with_parent:
+            command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+        if self._user is not None and os.geteuid() == 0:
+            # `setpriv` changes the user without a shell and without a session of its own.
+            command = [
+                "setpriv", "--reuid", self._user, "--regid", self._user, "--init-groups",
+                *(["--pdeathsig", "KILL"] if dies_with_parent else []), "--", *self._command,
+            ]  # fmt: skip
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(  # noqa: S603  (our own commands)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=os.environ | self._environment,
+                start_new_session=True,
+            )
+        (self.folder / "pid").write_text(f"{self._child.pid} {_start_ticks(self._child.pid)}")
+
+    def _end(self, signal_number: signal.Signals, *, timeout_s: float) -> None:
+        give_up_at = time.monotonic() + timeout_s
+        if (pid := self.pid) is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal_number)
+        while self.pid is not None and time.monotonic() < give_up_at:
+            time.sleep(_POLL_S)
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on a TCP port of the loopback."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _start_ticks(pid: int) -> str | None:
+    """Return when a process started, in clock ticks since boot; None where it is gone or only waits to be reaped."""
+    try:
+        # The name in parentheses may hold spaces; what follows it does not. proc(5): state is field 3, start 22.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    if fields[0] == "Z":
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        return None
+    return fields[19]
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-_LOG_TAIL_LINES:])

@@ -1,0 +1,73 @@
+"""What processes are told by their environment: `BALDISTILL_KAFKA__BOOTSTRAP_SERVERS` is `kafka.bootstrap_servers`.
+
+Only a process's `__main__` reads the environment; everything else is handed what it needs (STYLE 12).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SECTION = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(BaseModel):
+    """The broker."""
+
+    model_config = _SECTION
+
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="host:port, comma-separated")
+
+
+class StoreSettings(BaseModel):
+    """The artifact store: any S3 endpoint."""
+
+    model_config = _SECTION
+
+    endpoint: str = Field(default="http://127.0.0.1:9000", description="URL of the S3 endpoint")
+    access_key: str = Field(default="", description="S3 access key")
+    secret_key: SecretStr = Field(default=SecretStr(""), description="S3 secret key")
+    bucket: str = Field(default="baldistill", description="bucket that holds all artifacts")
+    cache: Path = Field(default=Path(".baldistill/cache"), description="folder of the local read cache")
+
+
+class DatabaseSettings(BaseModel):
+    """SQL: runs, tenants, budgets, ledger."""
+
+    model_config = _SECTION
+
+    url: SecretStr = Field(description="SQLAlchemy URL, e.g. postgresql+psycopg://user:password@host/baldistill")
+
+
+class ServerSettings(BaseModel):
+    """The gRPC face and the metrics page of one process."""
+
+    model_config = _SECTION
+
+    listen: str = Field(default="127.0.0.1:0", description="host:port of gRPC; port 0 takes a free one")
+    metrics_listen: str = Field(default="127.0.0.1:0", description="host:port of /metrics; port 0 takes a free one")
+
+
+class TelemetrySettings(BaseModel):
+    """Logs and traces."""
+
+    model_config = _SECTION
+
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+    otlp_endpoint: str = Field(default="", description="URL of an OTLP gRPC collector; empty: no traces")
+
+
+class ProcessSettings(BaseSettings):
+    """What every service process is told. Services add their own fields."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BALDISTILL_", env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="the broker")
+    store: StoreSettings = Field(default_factory=StoreSettings, description="the artifact store")
+    database: DatabaseSettings = Field(description="the SQL database")
+    server: ServerSettings = Field(default_factory=ServerSettings, description="gRPC and /metrics")
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="logs and traces")
