@@ -25,7 +25,7 @@ from baldistill.events.publishing import FactPublisher
 from baldistill.runtime.consumer import ConsumerLoop, DeadLetterWatch
 from baldistill.runtime.file_locks import FileLock
 from baldistill.runtime.handlers import ConsumerGroup
-from baldistill.runtime.progress import ProgressSink, no_progress
+from baldistill.runtime.progress import ProgressSink, always, no_progress
 from baldistill.runtime.retries import OutagePolicy, RetryPolicy
 from baldistill.runtime.run_states import RunStateView
 from services.policy.composition import build_policy
@@ -69,16 +69,16 @@ class EmbeddedSystem(AbstractContextManager["EmbeddedSystem"]):
         self._exit.callback(self._bus.close)
         self._policy = build_policy(store=store, engine=engine, now=now)
         self.registry = self._policy.registry
-        self.gateway = build_teacher_gateway(store=store, engine=engine, locks=locks, progress=progress)
+        self.gateway = build_teacher_gateway(store=store, engine=engine, locks=locks, progress=always(progress))
         self._exit.callback(self.gateway.close)
         self._trainer = build_trainer(
             store=store,
             publish=FactPublisher(self._bus, source="trainer"),
-            progress=progress,
+            progress=always(progress),
             on_job_failed=lambda _job, error: self._fail(error),
         )
         self._exit.callback(self._trainer.close)
-        self._selector_groups = build_selector(store=store, progress=progress)
+        self._selector_groups = build_selector(store=store, progress=always(progress))
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:

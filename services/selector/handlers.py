@@ -10,7 +10,7 @@ from baldistill.artifacts.ports import ArtifactStore, Manifest
 from baldistill.events.facts import ExamplesSelected, Fact, ScoringShardPlanned, ShardScored, StagePlanned
 from baldistill.events.identity import event_id
 from baldistill.runtime.fanout import first_in_lanes, next_in_lane, shard_count
-from baldistill.runtime.progress import ProgressSink
+from baldistill.runtime.progress import ProgressSource
 from baldistill.specs.methods import HeadSelection
 from services.selector.ports import StudentScorer
 from services.selector.selection import ensure_candidates, select_at_random, select_by_score
@@ -54,12 +54,12 @@ def on_stage_planned(event: StagePlanned, *, store: ArtifactStore) -> Sequence[F
 
 
 def on_scoring_shard_planned(
-    event: ScoringShardPlanned, *, store: ArtifactStore, scorer: StudentScorer, progress: ProgressSink
+    event: ScoringShardPlanned, *, store: ArtifactStore, scorer: StudentScorer, progress: ProgressSource
 ) -> Sequence[Fact]:
     """Score one shard, unless it is stored already."""
     stage = Stage.load(store, spec=event.spec, plan=event.plan)
     stored = store.find_manifest(stage.layout.score_shard(event.shard)) or score_shard(
-        stage, event, scorer=scorer, progress=progress
+        stage, event, scorer=scorer, progress=progress(event)
     )
     return [
         ShardScored(

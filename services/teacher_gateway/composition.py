@@ -14,7 +14,7 @@ from baldistill.artifacts.ports import ArtifactStore
 from baldistill.database.clock import DatabaseClock
 from baldistill.events.facts import AnnotationShardPlanned, ExamplesSelected, RunSubmitted, ShardAnnotated
 from baldistill.runtime.handlers import ConsumerGroup
-from baldistill.runtime.progress import ProgressSink, no_progress
+from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import TeacherSpec
 from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger, read_budget_tree
@@ -101,7 +101,7 @@ def build_teacher_gateway(
     engine: Engine,
     locks: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    progress: ProgressSink = no_progress,
+    progress: ProgressSource = no_progress_of_any,
     clock: DatabaseClock | None = None,
     lease_s: float = DEFAULT_LEASE_S,
 ) -> TeacherGateway:

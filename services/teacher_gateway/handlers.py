@@ -21,7 +21,7 @@ from baldistill.events.facts import (
 )
 from baldistill.events.identity import event_id
 from baldistill.runtime.fanout import first_in_lanes, next_in_lane
-from baldistill.runtime.progress import ProgressSink
+from baldistill.runtime.progress import ProgressSource
 from baldistill.specs.frozen import FrozenRun, load_frozen_run
 from services.teacher_gateway.batches import close_batch, failure_of
 from services.teacher_gateway.caller import TeacherCaller
@@ -60,7 +60,7 @@ def on_annotation_shard_planned(
     store: ArtifactStore,
     ledger: Ledger,
     caller_for: Callable[[FrozenRun], TeacherCaller],
-    progress: ProgressSink,
+    progress: ProgressSource,
 ) -> Sequence[Fact]:
     """Ask the teacher for one shard, unless it is stored already."""
     stage = Stage.load(store, spec=event.spec, plan=event.plan, selection=event.selection)
@@ -68,7 +68,7 @@ def on_annotation_shard_planned(
     if stored is None:
         ensure_run_budget(ledger, stage.frozen)
         caller = caller_for(stage.frozen)
-        stored = annotate_shard(stage, event.phase, event.shard, caller=caller, progress=progress)
+        stored = annotate_shard(stage, event.phase, event.shard, caller=caller, progress=progress(event))
     return [
         ShardAnnotated(
             **_stage_identity(event),

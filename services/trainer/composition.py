@@ -11,7 +11,7 @@ from baldistill.events.facts import RationalesCollected, RunCancelled, RunFailed
 from baldistill.runtime.handlers import ConsumerGroup, PublishFacts
 from baldistill.runtime.in_process_launcher import InProcessLauncher
 from baldistill.runtime.launching import Job, JobFailed, JobLauncher
-from baldistill.runtime.progress import ProgressSink, no_progress
+from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.runtime.retries import RetryPolicy
 from services.trainer.handlers import on_rationales_collected, on_run_ended, on_run_submitted
 from services.trainer.job import run_job
@@ -42,7 +42,7 @@ def build_trainer(
     store: ArtifactStore,
     publish: PublishFacts,
     on_job_failed: JobFailed,
-    progress: ProgressSink = no_progress,
+    progress: ProgressSource = no_progress_of_any,
     retries: RetryPolicy = _RETRIES,
 ) -> Trainer:
     """Return the trainer with an in-process launcher.

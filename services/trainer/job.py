@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from baldistill.artifacts.ports import ArtifactStore, Manifest
 from baldistill.runtime.launching import Job, ShouldStop
-from baldistill.runtime.progress import ProgressSink
+from baldistill.runtime.progress import ProgressSink, ProgressSource
 from baldistill.specs.frozen import FrozenRun, load_frozen_run
 from services.trainer.batches import TrainingRow, rows_so_far
 from services.trainer.errors import NoTrainingRows
 
 
-def run_job(job: Job, should_stop: ShouldStop, *, store: ArtifactStore, progress: ProgressSink) -> None:
+def run_job(job: Job, should_stop: ShouldStop, *, store: ArtifactStore, progress: ProgressSource) -> None:
     """Make what is missing of the stage's student and metrics; returns at once where the metrics are there.
 
     Raises JobStopped, VerdictOnData, InvalidInput, ArtifactMissing, ArtifactCorrupt, StorageFull.
@@ -24,8 +24,9 @@ def run_job(job: Job, should_stop: ShouldStop, *, store: ArtifactStore, progress
     from services.trainer.measuring import measure_student
 
     begin_student_compute(threads=frozen.spec.threads)
+    sink = progress(job)
     rows = rows_so_far(store, frozen, stage=job.stage)
-    trained = _ensure_student(job, frozen, rows, store=store, progress=progress, should_stop=should_stop)
+    trained = _ensure_student(job, frozen, rows, store=store, progress=sink, should_stop=should_stop)
     measure_student(
         store,
         frozen,
@@ -34,7 +35,7 @@ def run_job(job: Job, should_stop: ShouldStop, *, store: ArtifactStore, progress
         # A run whose budget is exhausted ends here, one without stages is over before the first.
         is_last=job.stage == frozen.spec.stages or job.budget_exhausted or not frozen.method.has_stages,
         trained_on=rows,
-        progress=progress,
+        progress=sink,
         should_stop=should_stop,
     )
 

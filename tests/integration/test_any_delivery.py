@@ -30,6 +30,7 @@ from baldistill.events.facts import RunState
 from baldistill.events.publishing import FactPublisher
 from baldistill.runtime.consumer import ConsumerLoop
 from baldistill.runtime.outcomes import Outcome, OutcomeCounts
+from baldistill.runtime.progress import always
 from baldistill.runtime.run_states import RunStateView
 from baldistill.specs.runspec import RunSpec
 from baldistill.testing.chaos_bus import ChaosBus, run_until_idle, seeded
@@ -155,7 +156,7 @@ class Home:
                 store=self.store,
                 publish=FactPublisher(bus, source="trainer"),
                 on_job_failed=jobs.note_failure,
-                progress=jobs.wait_for_turn,
+                progress=always(jobs.wait_for_turn),
             )
             exit_stack.callback(trainer.close)
             jobs.drive(trainer)

@@ -16,7 +16,7 @@ from baldistill.artifacts.tables import read_table
 from baldistill.events.facts import ExamplesSelected, Fact, ScoringShardPlanned, ShardScored
 from baldistill.events.identity import event_id
 from baldistill.runtime.launching import Job
-from baldistill.runtime.progress import no_progress
+from baldistill.runtime.progress import no_progress_of_any
 from baldistill.testing.small_runs import RUN_ID, TENANT, SmallRun, small_examples
 from services.selector.composition import build_selector
 from services.trainer.job import run_job
@@ -52,7 +52,7 @@ def prepare(folder: Path, *, base: Path) -> Prepared:
     assert isinstance(selected, ExamplesSelected)
     run.rationales_collected(stage=1, examples=small_examples(FIRST, prefix="pool"))
     job = Job(tenant=TENANT, run_id=RUN_ID, epoch=1, stage=1, spec=run.spec)
-    run_job(job, lambda: False, store=run.store, progress=no_progress)
+    run_job(job, lambda: False, store=run.store, progress=no_progress_of_any)
     student = run.store.find_manifest(run.frozen.layout.stage(1).student)
     assert student is not None
     return Prepared(run=run, student=run.store.manifest_ref(student), handle=handle)

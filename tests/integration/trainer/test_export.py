@@ -12,7 +12,7 @@ import torch
 from baldistill.artifacts.local import LocalArtifactStore
 from baldistill.errors import InvalidInput
 from baldistill.runtime.launching import Job
-from baldistill.runtime.progress import no_progress
+from baldistill.runtime.progress import no_progress_of_any
 from baldistill.student.trained import load_run_student
 from baldistill.testing.small_runs import RUN_ID, TENANT, SmallRun, small_examples
 from services.trainer.export import export_student, predict, trained_stages
@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> SmallR
         Job(tenant=TENANT, run_id=RUN_ID, epoch=1, stage=1, spec=run.spec),
         lambda: False,
         store=store,
-        progress=no_progress,
+        progress=no_progress_of_any,
     )
     return run
 

@@ -12,7 +12,7 @@ import pytest
 from baldistill.artifacts.local import LocalArtifactStore
 from baldistill.events.facts import Fact, StageFailed, StudentTrained
 from baldistill.runtime.launching import Job, JobStopped
-from baldistill.runtime.progress import no_progress
+from baldistill.runtime.progress import always, no_progress_of_any
 from baldistill.testing.small_runs import RUN_ID, TENANT, SmallRun, small_examples
 from services.trainer.composition import Trainer, build_trainer
 from services.trainer.job import run_job
@@ -56,7 +56,7 @@ def stop_at_step(wanted: int) -> tuple[Callable[[], bool], Callable[..., None]]:
 
 
 def run_to_its_end(run: SmallRun, *, stage: int = 1) -> None:
-    run_job(job_of(run, stage=stage), lambda: False, store=run.store, progress=no_progress)
+    run_job(job_of(run, stage=stage), lambda: False, store=run.store, progress=no_progress_of_any)
 
 
 @pytest.mark.parametrize("stopped_after", [1, 4, 7])
@@ -69,7 +69,7 @@ def test_an_interrupted_training_ends_with_the_bytes_of_an_uninterrupted_one(
     run_to_its_end(whole)
     should_stop, progress = stop_at_step(stopped_after)
     with pytest.raises(JobStopped):
-        run_job(job_of(interrupted, stage=1), should_stop, store=interrupted.store, progress=progress)
+        run_job(job_of(interrupted, stage=1), should_stop, store=interrupted.store, progress=always(progress))
     assert interrupted.store.find_manifest(interrupted.frozen.layout.stage(1).student) is None
     run_to_its_end(interrupted)
     assert adapter_sha256(interrupted) == adapter_sha256(whole)
@@ -96,7 +96,7 @@ def test_a_killed_training_goes_on_from_the_newest_whole_checkpoint(make_run: Ca
                 raise Killed
 
     with pytest.raises(Killed):
-        run_job(job_of(killed, stage=1), lambda: False, store=killed.store, progress=die_at_seven)
+        run_job(job_of(killed, stage=1), lambda: False, store=killed.store, progress=always(die_at_seven))
     layout = killed.frozen.layout.stage(1)
     assert list(killed.store.list_manifests(prefix=layout.checkpoints_folder)) == [
         layout.checkpoint(4),
@@ -111,7 +111,7 @@ def test_a_killed_training_goes_on_from_the_newest_whole_checkpoint(make_run: Ca
         job_of(killed, stage=1),
         lambda: False,
         store=killed.store,
-        progress=lambda *, step, done, total, unit: steps.append(done) if step == "train" else None,
+        progress=always(lambda *, step, done, total, unit: steps.append(done) if step == "train" else None),
     )
     assert steps[0] == 4
     assert adapter_sha256(killed) == adapter_sha256(whole)
