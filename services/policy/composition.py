@@ -14,6 +14,7 @@ from baldistill.events.dead_letters import DeadLetter
 from baldistill.events.facts import (
     FACTS,
     BaselineEvaluated,
+    CeilingReached,
     ExamplesSelected,
     Fact,
     ProgressReported,
@@ -30,6 +31,7 @@ from services.policy.adapters.sql_runs import SqlRunRegistry
 from services.policy.handlers import (
     block_run,
     on_baseline_evaluated,
+    on_ceiling_reached,
     on_rationales_collected,
     on_run_submitted,
     on_stage_failed,
@@ -72,6 +74,7 @@ def build_policy(*, store: ArtifactStore, engine: sa.Engine, now: Callable[[], d
         StudentTrained: partial(on_student_trained, registry=registry, store=store),
         BaselineEvaluated: partial(on_baseline_evaluated, registry=registry, store=store),
         StageFailed: partial(on_stage_failed, registry=registry),
+        CeilingReached: partial(on_ceiling_reached, registry=registry),
     }
     return PolicyService(
         group=ConsumerGroup(name="policy", handlers={fact: seen(handler) for fact, handler in handlers.items()}),

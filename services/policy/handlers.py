@@ -16,11 +16,13 @@ from baldistill.artifacts.ports import ArtifactRef, ArtifactStore, Manifest
 from baldistill.datasets.storage import load_dataset
 from baldistill.events.facts import (
     BaselineEvaluated,
+    CeilingReached,
     Fact,
     RationalesCollected,
     RunBlocked,
     RunCompleted,
     RunFailed,
+    RunPaused,
     RunState,
     RunStateChanged,
     RunSubmitted,
@@ -100,6 +102,15 @@ def on_stage_failed(event: StageFailed, *, registry: RunRegistry) -> Sequence[Fa
         return []
     failed = RunFailed(**_identity(record), service=event.service, reason=event.reason)
     return _end(record, RunState.FAILED, failed, cause=event, reason=event.reason, registry=registry)
+
+
+def on_ceiling_reached(event: CeilingReached, *, registry: RunRegistry) -> Sequence[Fact]:
+    """Have a run wait for a top-up. Its budget is not frozen: the ceiling holds by itself."""
+    record = registry.find(tenant=event.tenant, run_id=event.run_id)
+    if record is None or record.epoch != event.epoch:
+        return []
+    paused = RunPaused(**_identity(record), reason=event.reason)
+    return _end(record, RunState.PAUSED, paused, cause=event, reason=event.reason, registry=registry)
 
 
 def block_run(*, event: Fact, topic: str, reason: str, registry: RunRegistry) -> Sequence[Fact]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from baldistill.errors import PermanentError, RetryableError
+from baldistill.errors import NotAllowedNow, PermanentError, RetryableError
 from services.teacher_gateway.ledger.budgets import BudgetPath
 from services.teacher_gateway.ledger.holds import Refused
 
@@ -57,6 +57,28 @@ class CeilingTooLow(PermanentError):
         self.unit = unit
         self.ceiling = ceiling
         self.used = used
+
+
+class FencedOff(NotAllowedNow):
+    """A freeze or thaw came after a later one; it must not undo that."""
+
+    def __init__(self, *, path: BudgetPath, fence: int) -> None:
+        super().__init__(
+            f"the budget of {path} was changed by a later command than this one ({fence}); look at the run"
+        )
+        self.path = path
+        self.fence = fence
+
+
+class TopUpChanged(NotAllowedNow):
+    """The same request id came with another amount."""
+
+    def __init__(self, *, path: BudgetPath, request_id: str) -> None:
+        super().__init__(
+            f"request '{request_id}' added another amount to the budget of {path} before; use a new request id"
+        )
+        self.path = path
+        self.request_id = request_id
 
 
 class PromptChanged(PermanentError):

@@ -12,6 +12,7 @@ from baldistill.artifacts.ports import ArtifactStore, Manifest
 from baldistill.events.facts import (
     AnnotationPhase,
     AnnotationShardPlanned,
+    CeilingReached,
     ExamplesSelected,
     Fact,
     RationalesCollected,
@@ -25,6 +26,7 @@ from baldistill.runtime.progress import ProgressSource
 from baldistill.specs.frozen import FrozenRun, load_frozen_run
 from services.teacher_gateway.batches import close_batch, failure_of
 from services.teacher_gateway.caller import TeacherCaller
+from services.teacher_gateway.errors import BudgetExhausted
 from services.teacher_gateway.ports import Ledger
 from services.teacher_gateway.run_budgets import ensure_run_budget
 from services.teacher_gateway.shards import annotate_shard
@@ -62,13 +64,20 @@ def on_annotation_shard_planned(
     caller_for: Callable[[FrozenRun], TeacherCaller],
     progress: ProgressSource,
 ) -> Sequence[Fact]:
-    """Ask the teacher for one shard, unless it is stored already."""
+    """Ask the teacher for one shard, unless it is stored already.
+
+    An empty purse that is to be filled is no failure: the stage stays open and the run waits (DESIGN 2).
+    """
     stage = Stage.load(store, spec=event.spec, plan=event.plan, selection=event.selection)
     stored = stage.find_shard(event.phase, event.shard)
     if stored is None:
         ensure_run_budget(ledger, stage.frozen)
         caller = caller_for(stage.frozen)
-        stored = annotate_shard(stage, event.phase, event.shard, caller=caller, progress=progress(event))
+        try:
+            stored = annotate_shard(stage, event.phase, event.shard, caller=caller, progress=progress(event))
+        except BudgetExhausted as exhausted:
+            identity = {name: getattr(event, name) for name in ("tenant", "run_id", "epoch", "stage")}
+            return [CeilingReached(**identity, reason=str(exhausted))]
     return [
         ShardAnnotated(
             **_stage_identity(event),

@@ -106,14 +106,29 @@ class Ledger(Protocol):
     def set_ceilings(self, path: BudgetPath, ceilings: Ceilings, *, actor: str) -> None:
         """Replace all ceilings of a budget. Raises BudgetMissing, CeilingTooLow (nothing is changed then)."""
 
-    def top_up(self, path: BudgetPath, *, calls: int = 0, tokens: int = 0, nano_usd: int = 0, actor: str) -> None:
-        """Raise the ceilings that there are. Raises BudgetMissing."""
+    def top_up(
+        self,
+        path: BudgetPath,
+        *,
+        calls: int = 0,
+        tokens: int = 0,
+        nano_usd: int = 0,
+        request_id: str = "",
+        actor: str,
+    ) -> None:
+        """Raise the ceilings that there are; once per `request_id`, where there is one.
 
-    def freeze(self, path: BudgetPath, *, actor: str) -> None:
-        """Let nothing more be reserved or sent under a budget. When it returns, no further attempt is marked SENT. Idempotent."""
+        Raises BudgetMissing, TopUpChanged.
+        """
 
-    def unfreeze(self, path: BudgetPath, *, actor: str) -> None:
-        """Undo `freeze`. Idempotent. A closed budget stays closed."""
+    def freeze(self, path: BudgetPath, *, fence: int = 0, actor: str) -> None:
+        """Let nothing more be reserved or sent under a budget. When it returns, no further attempt is marked SENT. Idempotent.
+
+        fence: orders changes of state; 0 = not ordered. Raises FencedOff where a higher one was here before.
+        """
+
+    def unfreeze(self, path: BudgetPath, *, fence: int = 0, actor: str) -> None:
+        """Undo `freeze`. Idempotent. A closed budget stays closed. Raises FencedOff, as `freeze` does."""
 
     def reopen(self, path: BudgetPath, *, actor: str) -> None:
         """Open a closed budget again. Raises CeilingTooLow while more is spent than its ceiling."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from baldistill.tasks.bounds import CallBound
 from baldistill.testing.databases import DATABASE_KINDS, StoppedClock, open_test_database
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.adapters.sql_tables import METADATA
-from services.teacher_gateway.errors import BudgetMissing, CeilingTooLow
+from services.teacher_gateway.errors import BudgetMissing, CeilingTooLow, FencedOff, TopUpChanged
 from services.teacher_gateway.ledger.budgets import (
     Amounts,
     BudgetPath,
@@ -255,6 +256,41 @@ def test_a_budget_that_is_frozen_before_its_first_use_stays_so(ledger: SqlLedger
     ledger.ensure_budget(other, ceilings=Ceilings(calls=1), actor="test")
     ledger.freeze(other, actor="anna")
     assert isinstance(ledger.reserve([wanted("k", path=other)])[0], Refused)
+
+
+def test_a_late_thaw_does_not_undo_a_newer_freeze(ledger: SqlLedger) -> None:
+    ledger.freeze(RUN, fence=3, actor="policy")
+    with pytest.raises(FencedOff):
+        ledger.unfreeze(RUN, fence=2, actor="policy")
+    assert isinstance(ledger.reserve([wanted("k")])[0], Refused)
+    # The same command again, and a person at the ledger itself, are let through.
+    ledger.unfreeze(RUN, fence=3, actor="policy")
+    assert isinstance(ledger.reserve([wanted("k")])[0], Reserved)
+    ledger.freeze(RUN, actor="anna")
+    ledger.unfreeze(RUN, actor="anna")
+    with pytest.raises(FencedOff):
+        ledger.freeze(RUN, fence=2, actor="policy")
+
+
+def test_a_top_up_is_added_once_per_request(ledger: SqlLedger) -> None:
+    before = ledger.budget_tree(RUN)[0].ceilings
+    assert before.calls is not None
+    for _ in range(2):
+        ledger.top_up(RUN, calls=5, request_id="one", actor="policy")
+    ledger.top_up(RUN, calls=2, request_id="two", actor="policy")
+    assert ledger.budget_tree(RUN)[0].ceilings.calls == before.calls + 7
+    with pytest.raises(TopUpChanged, match="'one'"):
+        ledger.top_up(RUN, calls=6, request_id="one", actor="policy")
+    assert ledger.budget_tree(RUN)[0].ceilings.calls == before.calls + 7
+
+
+def test_many_top_ups_at_once_are_all_added(ledger: SqlLedger) -> None:
+    before = ledger.budget_tree(RUN)[0].ceilings
+    assert before.calls is not None
+    requests = [f"r-{number % 4}" for number in range(12)]
+    with ThreadPoolExecutor(max_workers=6) as threads:
+        list(threads.map(lambda one: ledger.top_up(RUN, calls=1, request_id=one, actor="policy"), requests))
+    assert ledger.budget_tree(RUN)[0].ceilings.calls == before.calls + 4
 
 
 def test_a_ceiling_cannot_be_set_below_what_is_spent_and_held(ledger: SqlLedger) -> None:

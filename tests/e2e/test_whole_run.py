@@ -58,7 +58,7 @@ def test_a_budget_below_the_plan_ends_early_with_a_student(baldistill: CommandLi
 def test_a_run_that_pauses_for_money_goes_on_after_a_top_up(baldistill: CommandLine) -> None:
     spec = baldistill.write_spec(budget={"calls": 11, "on_exhausted": "pause"})
     waiting = baldistill("run", spec, "--json")
-    assert (waiting.code, waiting.document["state"]) == (4, "blocked")
+    assert (waiting.code, waiting.document["state"]) == (4, "paused")
     assert "top-up" in waiting.err
     assert baldistill("budget", "top-up", "small", "--calls", "5").code == 0
     ran = baldistill("run", spec, "--json")

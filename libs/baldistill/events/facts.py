@@ -191,6 +191,14 @@ class StageFailed(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CeilingReached(Fact):
+    """A budget allows no further call of a stage that is to wait for more (`on_exhausted: pause`)."""
+
+    TOPIC: ClassVar[str] = "baldistill.ceiling-reached.v1"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunCompleted(Fact):
     """The run ended with a student. state: COMPLETED or BUDGET_EXHAUSTED."""
 
@@ -269,6 +277,7 @@ FACTS: tuple[type[Fact], ...] = (
     BaselineEvaluated,
     StudentTrained,
     StageFailed,
+    CeilingReached,
     RunCompleted,
     RunPaused,
     RunBlocked,

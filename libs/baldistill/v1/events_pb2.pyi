@@ -685,6 +685,44 @@ class StageFailed(_message.Message):
 Global___StageFailed: _TypeAlias = StageFailed  # noqa: Y015
 
 @_typing.final
+class CeilingReached(_message.Message):
+    """A budget allows no further call of a stage that is to wait for more; policy pauses the run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Who owns the run."""
+    run_id: _builtins.str
+    """The run, unique within its tenant."""
+    epoch: _builtins.int
+    """The run's epoch at which this holds; counts from 1, raised by pause, resume, cancel and top-up."""
+    stage: _builtins.int
+    """The stage, 1 to K; 0 = before the first stage."""
+    reason: _builtins.str
+    """Which ceiling, and what to do, in words for a person."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        stage: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "reason", b"reason", "run_id", b"run_id", "stage", b"stage", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CeilingReached: _TypeAlias = CeilingReached  # noqa: Y015
+
+@_typing.final
 class RunCompleted(_message.Message):
     """The run ended with a student."""
 

@@ -27,7 +27,7 @@ from baldistill.v1 import events_pb2 as baldistill_dot_v1_dot_events__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61ldistill/v1/policy.proto\x12\rbaldistill.v1\x1a\x1d\x62\x61ldistill/v1/artifacts.proto\x1a\x1a\x62\x61ldistill/v1/events.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x02\n\x03Run\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12(\n\x04spec\x18\x04 \x01(\x0b\x32\x1a.baldistill.v1.ArtifactRef\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.baldistill.v1.RunState\x12\r\n\x05\x65poch\x18\x06 \x01(\r\x12\r\n\x05stage\x18\x07 \x01(\r\x12\x0e\n\x06stages\x18\x08 \x01(\r\x12\x1a\n\x12\x62\x61seline_evaluated\x18\t \x01(\x08\x12\x18\n\x10\x62udget_exhausted\x18\n \x01(\x08\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12/\n\x0bsubmit_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\" \n\x10SubmitRunRequest\x12\x0c\n\x04spec\x18\x01 \x01(\t\"E\n\x11SubmitRunResponse\x12\x1f\n\x03run\x18\x01 \x01(\x0b\x32\x12.baldistill.v1.Run\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"/\n\rGetRunRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"1\n\x0eGetRunResponse\x12\x1f\n\x03run\x18\x01 \x01(\x0b\x32\x12.baldistill.v1.Run\"q\n\x0fListRunsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\'\n\x06states\x18\x02 \x03(\x0e\x32\x17.baldistill.v1.RunState\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"M\n\x10ListRunsResponse\x12 \n\x04runs\x18\x01 \x03(\x0b\x32\x12.baldistill.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x0fWatchRunRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\x9e\x01\n\x10WatchRunResponse\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x03run\x18\x02 \x01(\x0b\x32\x12.baldistill.v1.RunH\x00\x12\x33\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.baldistill.v1.ProgressReportedH\x00\x42\x08\n\x06update\"A\n\x0fPauseRunRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"3\n\x10PauseRunResponse\x12\x1f\n\x03run\x18\x01 \x01(\x0b\x32\x12.baldistill.v1.Run\"o\n\x10ResumeRunRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x11\n\tadd_calls\x18\x03 \x01(\x04\x12\x12\n\nadd_tokens\x18\x04 \x01(\x04\x12\x14\n\x0c\x61\x64\x64_nano_usd\x18\x05 \x01(\x04\"4\n\x11ResumeRunResponse\x12\x1f\n\x03run\x18\x01 \x01(\x0b\x32\x12.baldistill.v1.Run\"B\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"4\n\x11\x43\x61ncelRunResponse\x12\x1f\n\x03run\x18\x01 \x01(\x0b\x32\x12.baldistill.v1.Run\"\"\n\x12PreviewPlanRequest\x12\x0c\n\x04spec\x18\x01 \x01(\t\"l\n\x13PreviewPlanResponse\x12+\n\x06stages\x18\x01 \x03(\x0b\x32\x1b.baldistill.v1.StagePreview\x12(\n\x05\x62ound\x18\x02 \x01(\x0b\x32\x19.baldistill.v1.UsageBound\"\x95\x01\n\x0cStagePreview\x12\r\n\x05stage\x18\x01 \x01(\r\x12\r\n\x05quota\x18\x02 \x01(\x04\x12\x0e\n\x06pooled\x18\x03 \x01(\x08\x12-\n\x07\x64omains\x18\x04 \x03(\x0b\x32\x1c.baldistill.v1.DomainPreview\x12(\n\x05\x62ound\x18\x05 \x01(\x0b\x32\x19.baldistill.v1.UsageBound\"e\n\rDomainPreview\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x10\n\x08required\x18\x02 \x01(\x04\x12\x11\n\tavailable\x18\x03 \x01(\x04\x12\x0e\n\x06select\x18\x04 \x01(\x04\x12\x0f\n\x07\x64\x65\x66icit\x18\x05 \x01(\x04\"=\n\nUsageBound\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x04\x12\x0e\n\x06tokens\x18\x02 \x01(\x04\x12\x10\n\x08nano_usd\x18\x03 \x01(\x04\"#\n\x12VerifyTokenRequest\x12\r\n\x05token\x18\x01 \x01(\t\"y\n\x13VerifyTokenResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x10\n\x08is_admin\x18\x03 \x01(\x08\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xdb\x05\n\rPolicyService\x12N\n\tSubmitRun\x12\x1f.baldistill.v1.SubmitRunRequest\x1a .baldistill.v1.SubmitRunResponse\x12\x45\n\x06GetRun\x12\x1c.baldistill.v1.GetRunRequest\x1a\x1d.baldistill.v1.GetRunResponse\x12K\n\x08ListRuns\x12\x1e.baldistill.v1.ListRunsRequest\x1a\x1f.baldistill.v1.ListRunsResponse\x12M\n\x08WatchRun\x12\x1e.baldistill.v1.WatchRunRequest\x1a\x1f.baldistill.v1.WatchRunResponse0\x01\x12K\n\x08PauseRun\x12\x1e.baldistill.v1.PauseRunRequest\x1a\x1f.baldistill.v1.PauseRunResponse\x12N\n\tResumeRun\x12\x1f.baldistill.v1.ResumeRunRequest\x1a .baldistill.v1.ResumeRunResponse\x12N\n\tCancelRun\x12\x1f.baldistill.v1.CancelRunRequest\x1a .baldistill.v1.CancelRunResponse\x12T\n\x0bPreviewPlan\x12!.baldistill.v1.PreviewPlanRequest\x1a\".baldistill.v1.PreviewPlanResponse\x12T\n\x0bVerifyToken\x12!.baldistill.v1.VerifyTokenRequest\x1a\".baldistill.v1.VerifyTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62\x61ldistill/v1/policy.proto\x12\rbaldistill.v1\x1a\x1d\x62\x61ldistill/v1/artifacts.proto\x1a\x1a\x62\x61ldistill/v1/events.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x02\n\x03Run\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12(\n\x04spec\x18\x04 \x01(\x0b\x32\x1a.baldistill.v1.ArtifactRef\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.baldistill.v1.RunState\x12\r\n\x05\x65poch\x18\x06 \x01(\r\x12\r\n\x05stage\x18\x07 \x01(\r\x12\x0e\n\x06stages\x18\x08 \x01(\r\x12\x1a\n\x12\x62\x61seline_evaluated\x18\t \x01(\x08\x12\x18\n\x10\x62udget_exhausted\x18\n \x01(\x08\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12/\n\x0bsubmit_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\" \n\x10SubmitRunRequest\x12\x0c\n\x04spec\x18\x01 \x01(\t\"E\n\x11SubmitRunResponse\x12\x1f\n\x03run\x18\x01 \x01(\x0b\x32\x12.baldistill.v1.Run\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"/\n\rGetRunRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"1\n\x0eGetRunResponse\x12\x1f\n\x03run\x18\x01 \x01(\x0b\x32\x12.baldistill.v1.Run\"q\n\x0fListRunsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\'\n\x06states\x18\x02 \x03(\x0e\x32\x17.baldistill.v1.RunState\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"M\n\x10ListRunsResponse\x12 \n\x04runs\x18\x01 \x03(\x0b\x32\x12.baldistill.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"1\n\x0fWatchRunRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\x9e\x01\n\x10WatchRunResponse\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x03run\x18\x02 \x01(\x0b\x32\x12.baldistill.v1.RunH\x00\x12\x33\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.baldistill.v1.ProgressReportedH\x00\x42\x08\n\x06update\"A\n\x0fPauseRunRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"3\n\x10PauseRunResponse\x12\x1f\n\x03run\x18\x01 \x01(\x0b\x32\x12.baldistill.v1.Run\"\x83\x01\n\x10ResumeRunRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x11\n\tadd_calls\x18\x03 \x01(\x04\x12\x12\n\nadd_tokens\x18\x04 \x01(\x04\x12\x14\n\x0c\x61\x64\x64_nano_usd\x18\x05 \x01(\x04\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"4\n\x11ResumeRunResponse\x12\x1f\n\x03run\x18\x01 \x01(\x0b\x32\x12.baldistill.v1.Run\"B\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"4\n\x11\x43\x61ncelRunResponse\x12\x1f\n\x03run\x18\x01 \x01(\x0b\x32\x12.baldistill.v1.Run\"\"\n\x12PreviewPlanRequest\x12\x0c\n\x04spec\x18\x01 \x01(\t\"l\n\x13PreviewPlanResponse\x12+\n\x06stages\x18\x01 \x03(\x0b\x32\x1b.baldistill.v1.StagePreview\x12(\n\x05\x62ound\x18\x02 \x01(\x0b\x32\x19.baldistill.v1.UsageBound\"\x95\x01\n\x0cStagePreview\x12\r\n\x05stage\x18\x01 \x01(\r\x12\r\n\x05quota\x18\x02 \x01(\x04\x12\x0e\n\x06pooled\x18\x03 \x01(\x08\x12-\n\x07\x64omains\x18\x04 \x03(\x0b\x32\x1c.baldistill.v1.DomainPreview\x12(\n\x05\x62ound\x18\x05 \x01(\x0b\x32\x19.baldistill.v1.UsageBound\"e\n\rDomainPreview\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x10\n\x08required\x18\x02 \x01(\x04\x12\x11\n\tavailable\x18\x03 \x01(\x04\x12\x0e\n\x06select\x18\x04 \x01(\x04\x12\x0f\n\x07\x64\x65\x66icit\x18\x05 \x01(\x04\"=\n\nUsageBound\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x04\x12\x0e\n\x06tokens\x18\x02 \x01(\x04\x12\x10\n\x08nano_usd\x18\x03 \x01(\x04\"#\n\x12VerifyTokenRequest\x12\r\n\x05token\x18\x01 \x01(\t\"y\n\x13VerifyTokenResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x10\n\x08is_admin\x18\x03 \x01(\x08\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\x06Tenant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fmax_active_runs\x18\x02 \x01(\r\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06tokens\x18\x04 \x03(\x0b\x32\x14.baldistill.v1.Token\"\xca\x01\n\x05Token\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08is_admin\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x13\x43reateTenantRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fmax_active_runs\x18\x02 \x01(\r\"=\n\x14\x43reateTenantResponse\x12%\n\x06tenant\x18\x01 \x01(\x0b\x32\x15.baldistill.v1.Tenant\"\x14\n\x12ListTenantsRequest\"=\n\x13ListTenantsResponse\x12&\n\x07tenants\x18\x01 \x03(\x0b\x32\x15.baldistill.v1.Tenant\"u\n\x12\x43reateTokenRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08is_admin\x18\x03 \x01(\x08\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x13\x43reateTokenResponse\x12#\n\x05token\x18\x01 \x01(\x0b\x32\x14.baldistill.v1.Token\x12\x0c\n\x04text\x18\x02 \x01(\t\"2\n\x12RevokeTokenRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\":\n\x13RevokeTokenResponse\x12#\n\x05token\x18\x01 \x01(\x0b\x32\x14.baldistill.v1.Token\"\xe5\x02\n\nDeadLetter\x12\x11\n\tletter_id\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\r\x12\r\n\x05stage\x18\x06 \x01(\r\x12\r\n\x05group\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x10\n\x08\x61ttempts\x18\n \x01(\r\x12\x33\n\x0f\x66irst_seen_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0breplay_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breplayed_by\x18\r \x01(\t\x12-\n\x07headers\x18\x0e \x03(\x0b\x32\x1c.baldistill.v1.MessageHeader\x12\r\n\x05value\x18\x0f \x01(\x0c\",\n\rMessageHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"y\n\x16ListDeadLettersRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x18\n\x10include_replayed\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"^\n\x17ListDeadLettersResponse\x12*\n\x07letters\x18\x01 \x03(\x0b\x32\x19.baldistill.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x14GetDeadLetterRequest\x12\x11\n\tletter_id\x18\x01 \x01(\t\"B\n\x15GetDeadLetterResponse\x12)\n\x06letter\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.DeadLetter\",\n\x17ReplayDeadLetterRequest\x12\x11\n\tletter_id\x18\x01 \x01(\t\"f\n\x18ReplayDeadLetterResponse\x12)\n\x06letter\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.DeadLetter\x12\x1f\n\x03run\x18\x02 \x01(\x0b\x32\x12.baldistill.v1.Run2\xd9\n\n\rPolicyService\x12N\n\tSubmitRun\x12\x1f.baldistill.v1.SubmitRunRequest\x1a .baldistill.v1.SubmitRunResponse\x12\x45\n\x06GetRun\x12\x1c.baldistill.v1.GetRunRequest\x1a\x1d.baldistill.v1.GetRunResponse\x12K\n\x08ListRuns\x12\x1e.baldistill.v1.ListRunsRequest\x1a\x1f.baldistill.v1.ListRunsResponse\x12M\n\x08WatchRun\x12\x1e.baldistill.v1.WatchRunRequest\x1a\x1f.baldistill.v1.WatchRunResponse0\x01\x12K\n\x08PauseRun\x12\x1e.baldistill.v1.PauseRunRequest\x1a\x1f.baldistill.v1.PauseRunResponse\x12N\n\tResumeRun\x12\x1f.baldistill.v1.ResumeRunRequest\x1a .baldistill.v1.ResumeRunResponse\x12N\n\tCancelRun\x12\x1f.baldistill.v1.CancelRunRequest\x1a .baldistill.v1.CancelRunResponse\x12T\n\x0bPreviewPlan\x12!.baldistill.v1.PreviewPlanRequest\x1a\".baldistill.v1.PreviewPlanResponse\x12T\n\x0bVerifyToken\x12!.baldistill.v1.VerifyTokenRequest\x1a\".baldistill.v1.VerifyTokenResponse\x12W\n\x0c\x43reateTenant\x12\".baldistill.v1.CreateTenantRequest\x1a#.baldistill.v1.CreateTenantResponse\x12T\n\x0bListTenants\x12!.baldistill.v1.ListTenantsRequest\x1a\".baldistill.v1.ListTenantsResponse\x12T\n\x0b\x43reateToken\x12!.baldistill.v1.CreateTokenRequest\x1a\".baldistill.v1.CreateTokenResponse\x12T\n\x0bRevokeToken\x12!.baldistill.v1.RevokeTokenRequest\x1a\".baldistill.v1.RevokeTokenResponse\x12`\n\x0fListDeadLetters\x12%.baldistill.v1.ListDeadLettersRequest\x1a&.baldistill.v1.ListDeadLettersResponse\x12Z\n\rGetDeadLetter\x12#.baldistill.v1.GetDeadLetterRequest\x1a$.baldistill.v1.GetDeadLetterResponse\x12\x63\n\x10ReplayDeadLetter\x12&.baldistill.v1.ReplayDeadLetterRequest\x1a\'.baldistill.v1.ReplayDeadLetterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,28 +56,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAUSERUNREQUEST']._serialized_end=1114
   _globals['_PAUSERUNRESPONSE']._serialized_start=1116
   _globals['_PAUSERUNRESPONSE']._serialized_end=1167
-  _globals['_RESUMERUNREQUEST']._serialized_start=1169
-  _globals['_RESUMERUNREQUEST']._serialized_end=1280
-  _globals['_RESUMERUNRESPONSE']._serialized_start=1282
-  _globals['_RESUMERUNRESPONSE']._serialized_end=1334
-  _globals['_CANCELRUNREQUEST']._serialized_start=1336
-  _globals['_CANCELRUNREQUEST']._serialized_end=1402
-  _globals['_CANCELRUNRESPONSE']._serialized_start=1404
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1456
-  _globals['_PREVIEWPLANREQUEST']._serialized_start=1458
-  _globals['_PREVIEWPLANREQUEST']._serialized_end=1492
-  _globals['_PREVIEWPLANRESPONSE']._serialized_start=1494
-  _globals['_PREVIEWPLANRESPONSE']._serialized_end=1602
-  _globals['_STAGEPREVIEW']._serialized_start=1605
-  _globals['_STAGEPREVIEW']._serialized_end=1754
-  _globals['_DOMAINPREVIEW']._serialized_start=1756
-  _globals['_DOMAINPREVIEW']._serialized_end=1857
-  _globals['_USAGEBOUND']._serialized_start=1859
-  _globals['_USAGEBOUND']._serialized_end=1920
-  _globals['_VERIFYTOKENREQUEST']._serialized_start=1922
-  _globals['_VERIFYTOKENREQUEST']._serialized_end=1957
-  _globals['_VERIFYTOKENRESPONSE']._serialized_start=1959
-  _globals['_VERIFYTOKENRESPONSE']._serialized_end=2080
-  _globals['_POLICYSERVICE']._serialized_start=2083
-  _globals['_POLICYSERVICE']._serialized_end=2814
+  _globals['_RESUMERUNREQUEST']._serialized_start=1170
+  _globals['_RESUMERUNREQUEST']._serialized_end=1301
+  _globals['_RESUMERUNRESPONSE']._serialized_start=1303
+  _globals['_RESUMERUNRESPONSE']._serialized_end=1355
+  _globals['_CANCELRUNREQUEST']._serialized_start=1357
+  _globals['_CANCELRUNREQUEST']._serialized_end=1423
+  _globals['_CANCELRUNRESPONSE']._serialized_start=1425
+  _globals['_CANCELRUNRESPONSE']._serialized_end=1477
+  _globals['_PREVIEWPLANREQUEST']._serialized_start=1479
+  _globals['_PREVIEWPLANREQUEST']._serialized_end=1513
+  _globals['_PREVIEWPLANRESPONSE']._serialized_start=1515
+  _globals['_PREVIEWPLANRESPONSE']._serialized_end=1623
+  _globals['_STAGEPREVIEW']._serialized_start=1626
+  _globals['_STAGEPREVIEW']._serialized_end=1775
+  _globals['_DOMAINPREVIEW']._serialized_start=1777
+  _globals['_DOMAINPREVIEW']._serialized_end=1878
+  _globals['_USAGEBOUND']._serialized_start=1880
+  _globals['_USAGEBOUND']._serialized_end=1941
+  _globals['_VERIFYTOKENREQUEST']._serialized_start=1943
+  _globals['_VERIFYTOKENREQUEST']._serialized_end=1978
+  _globals['_VERIFYTOKENRESPONSE']._serialized_start=1980
+  _globals['_VERIFYTOKENRESPONSE']._serialized_end=2101
+  _globals['_TENANT']._serialized_start=2104
+  _globals['_TENANT']._serialized_end=2238
+  _globals['_TOKEN']._serialized_start=2241
+  _globals['_TOKEN']._serialized_end=2443
+  _globals['_CREATETENANTREQUEST']._serialized_start=2445
+  _globals['_CREATETENANTREQUEST']._serialized_end=2505
+  _globals['_CREATETENANTRESPONSE']._serialized_start=2507
+  _globals['_CREATETENANTRESPONSE']._serialized_end=2568
+  _globals['_LISTTENANTSREQUEST']._serialized_start=2570
+  _globals['_LISTTENANTSREQUEST']._serialized_end=2590
+  _globals['_LISTTENANTSRESPONSE']._serialized_start=2592
+  _globals['_LISTTENANTSRESPONSE']._serialized_end=2653
+  _globals['_CREATETOKENREQUEST']._serialized_start=2655
+  _globals['_CREATETOKENREQUEST']._serialized_end=2772
+  _globals['_CREATETOKENRESPONSE']._serialized_start=2774
+  _globals['_CREATETOKENRESPONSE']._serialized_end=2846
+  _globals['_REVOKETOKENREQUEST']._serialized_start=2848
+  _globals['_REVOKETOKENREQUEST']._serialized_end=2898
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=2900
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=2958
+  _globals['_DEADLETTER']._serialized_start=2961
+  _globals['_DEADLETTER']._serialized_end=3318
+  _globals['_MESSAGEHEADER']._serialized_start=3320
+  _globals['_MESSAGEHEADER']._serialized_end=3364
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=3366
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=3487
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=3489
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=3583
+  _globals['_GETDEADLETTERREQUEST']._serialized_start=3585
+  _globals['_GETDEADLETTERREQUEST']._serialized_end=3626
+  _globals['_GETDEADLETTERRESPONSE']._serialized_start=3628
+  _globals['_GETDEADLETTERRESPONSE']._serialized_end=3694
+  _globals['_REPLAYDEADLETTERREQUEST']._serialized_start=3696
+  _globals['_REPLAYDEADLETTERREQUEST']._serialized_end=3740
+  _globals['_REPLAYDEADLETTERRESPONSE']._serialized_start=3742
+  _globals['_REPLAYDEADLETTERRESPONSE']._serialized_end=3844
+  _globals['_POLICYSERVICE']._serialized_start=3847
+  _globals['_POLICYSERVICE']._serialized_end=5216
 # @@protoc_insertion_point(module_scope)

@@ -80,6 +80,41 @@ class PolicyServiceStub:
                 request_serializer=baldistill_dot_v1_dot_policy__pb2.VerifyTokenRequest.SerializeToString,
                 response_deserializer=baldistill_dot_v1_dot_policy__pb2.VerifyTokenResponse.FromString,
                 _registered_method=True)
+        self.CreateTenant = channel.unary_unary(
+                '/baldistill.v1.PolicyService/CreateTenant',
+                request_serializer=baldistill_dot_v1_dot_policy__pb2.CreateTenantRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_policy__pb2.CreateTenantResponse.FromString,
+                _registered_method=True)
+        self.ListTenants = channel.unary_unary(
+                '/baldistill.v1.PolicyService/ListTenants',
+                request_serializer=baldistill_dot_v1_dot_policy__pb2.ListTenantsRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_policy__pb2.ListTenantsResponse.FromString,
+                _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/baldistill.v1.PolicyService/CreateToken',
+                request_serializer=baldistill_dot_v1_dot_policy__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_policy__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/baldistill.v1.PolicyService/RevokeToken',
+                request_serializer=baldistill_dot_v1_dot_policy__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_policy__pb2.RevokeTokenResponse.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/baldistill.v1.PolicyService/ListDeadLetters',
+                request_serializer=baldistill_dot_v1_dot_policy__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_policy__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.GetDeadLetter = channel.unary_unary(
+                '/baldistill.v1.PolicyService/GetDeadLetter',
+                request_serializer=baldistill_dot_v1_dot_policy__pb2.GetDeadLetterRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_policy__pb2.GetDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.ReplayDeadLetter = channel.unary_unary(
+                '/baldistill.v1.PolicyService/ReplayDeadLetter',
+                request_serializer=baldistill_dot_v1_dot_policy__pb2.ReplayDeadLetterRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_policy__pb2.ReplayDeadLetterResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer:
@@ -149,6 +184,56 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateTenant(self, request, context):
+        """Makes a tenant. ALREADY_EXISTS where there is one of that name. Admins only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTenants(self, request, context):
+        """Returns all tenants by name, with their tokens' names. Admins only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateToken(self, request, context):
+        """Makes a token; its text is in this answer and nowhere else. Admins only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Ends a token; services that cached it follow within 60 seconds. Idempotent. Admins only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """Returns messages that a handler gave up on, newest first. Those that belong to no run are shown to admins only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDeadLetter(self, request, context):
+        """Returns one such message, whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayDeadLetter(self, request, context):
+        """Lets the letter's run go on, where it is blocked, and publishes the letter's fact under the run's epoch.
+        FAILED_PRECONDITION where the message cannot be decoded or the run is over. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -196,6 +281,41 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.VerifyToken,
                     request_deserializer=baldistill_dot_v1_dot_policy__pb2.VerifyTokenRequest.FromString,
                     response_serializer=baldistill_dot_v1_dot_policy__pb2.VerifyTokenResponse.SerializeToString,
+            ),
+            'CreateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTenant,
+                    request_deserializer=baldistill_dot_v1_dot_policy__pb2.CreateTenantRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_policy__pb2.CreateTenantResponse.SerializeToString,
+            ),
+            'ListTenants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTenants,
+                    request_deserializer=baldistill_dot_v1_dot_policy__pb2.ListTenantsRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_policy__pb2.ListTenantsResponse.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=baldistill_dot_v1_dot_policy__pb2.CreateTokenRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_policy__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=baldistill_dot_v1_dot_policy__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_policy__pb2.RevokeTokenResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=baldistill_dot_v1_dot_policy__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_policy__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'GetDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDeadLetter,
+                    request_deserializer=baldistill_dot_v1_dot_policy__pb2.GetDeadLetterRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_policy__pb2.GetDeadLetterResponse.SerializeToString,
+            ),
+            'ReplayDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayDeadLetter,
+                    request_deserializer=baldistill_dot_v1_dot_policy__pb2.ReplayDeadLetterRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_policy__pb2.ReplayDeadLetterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -442,6 +562,195 @@ class PolicyService:
             '/baldistill.v1.PolicyService/VerifyToken',
             baldistill_dot_v1_dot_policy__pb2.VerifyTokenRequest.SerializeToString,
             baldistill_dot_v1_dot_policy__pb2.VerifyTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.PolicyService/CreateTenant',
+            baldistill_dot_v1_dot_policy__pb2.CreateTenantRequest.SerializeToString,
+            baldistill_dot_v1_dot_policy__pb2.CreateTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTenants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.PolicyService/ListTenants',
+            baldistill_dot_v1_dot_policy__pb2.ListTenantsRequest.SerializeToString,
+            baldistill_dot_v1_dot_policy__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.PolicyService/CreateToken',
+            baldistill_dot_v1_dot_policy__pb2.CreateTokenRequest.SerializeToString,
+            baldistill_dot_v1_dot_policy__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.PolicyService/RevokeToken',
+            baldistill_dot_v1_dot_policy__pb2.RevokeTokenRequest.SerializeToString,
+            baldistill_dot_v1_dot_policy__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.PolicyService/ListDeadLetters',
+            baldistill_dot_v1_dot_policy__pb2.ListDeadLettersRequest.SerializeToString,
+            baldistill_dot_v1_dot_policy__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.PolicyService/GetDeadLetter',
+            baldistill_dot_v1_dot_policy__pb2.GetDeadLetterRequest.SerializeToString,
+            baldistill_dot_v1_dot_policy__pb2.GetDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.PolicyService/ReplayDeadLetter',
+            baldistill_dot_v1_dot_policy__pb2.ReplayDeadLetterRequest.SerializeToString,
+            baldistill_dot_v1_dot_policy__pb2.ReplayDeadLetterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,22 @@ class PolicyServiceStub:
     """Returns what a spec would ask for and could cost at most. Changes nothing."""
     VerifyToken: _grpc.UnaryUnaryMultiCallable[_policy_pb2.VerifyTokenRequest, _policy_pb2.VerifyTokenResponse]
     """Tells whom a bearer token stands for. Other services cache the answer for 60 seconds and fail closed."""
+    CreateTenant: _grpc.UnaryUnaryMultiCallable[_policy_pb2.CreateTenantRequest, _policy_pb2.CreateTenantResponse]
+    """Makes a tenant. ALREADY_EXISTS where there is one of that name. Admins only."""
+    ListTenants: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListTenantsRequest, _policy_pb2.ListTenantsResponse]
+    """Returns all tenants by name, with their tokens' names. Admins only."""
+    CreateToken: _grpc.UnaryUnaryMultiCallable[_policy_pb2.CreateTokenRequest, _policy_pb2.CreateTokenResponse]
+    """Makes a token; its text is in this answer and nowhere else. Admins only."""
+    RevokeToken: _grpc.UnaryUnaryMultiCallable[_policy_pb2.RevokeTokenRequest, _policy_pb2.RevokeTokenResponse]
+    """Ends a token; services that cached it follow within 60 seconds. Idempotent. Admins only."""
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListDeadLettersRequest, _policy_pb2.ListDeadLettersResponse]
+    """Returns messages that a handler gave up on, newest first. Those that belong to no run are shown to admins only."""
+    GetDeadLetter: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetDeadLetterRequest, _policy_pb2.GetDeadLetterResponse]
+    """Returns one such message, whole."""
+    ReplayDeadLetter: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReplayDeadLetterRequest, _policy_pb2.ReplayDeadLetterResponse]
+    """Lets the letter's run go on, where it is blocked, and publishes the letter's fact under the run's epoch.
+    FAILED_PRECONDITION where the message cannot be decoded or the run is over. Idempotent.
+    """
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -75,6 +91,22 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """Returns what a spec would ask for and could cost at most. Changes nothing."""
     VerifyToken: _aio.UnaryUnaryMultiCallable[_policy_pb2.VerifyTokenRequest, _policy_pb2.VerifyTokenResponse]  # type: ignore[assignment]
     """Tells whom a bearer token stands for. Other services cache the answer for 60 seconds and fail closed."""
+    CreateTenant: _aio.UnaryUnaryMultiCallable[_policy_pb2.CreateTenantRequest, _policy_pb2.CreateTenantResponse]  # type: ignore[assignment]
+    """Makes a tenant. ALREADY_EXISTS where there is one of that name. Admins only."""
+    ListTenants: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListTenantsRequest, _policy_pb2.ListTenantsResponse]  # type: ignore[assignment]
+    """Returns all tenants by name, with their tokens' names. Admins only."""
+    CreateToken: _aio.UnaryUnaryMultiCallable[_policy_pb2.CreateTokenRequest, _policy_pb2.CreateTokenResponse]  # type: ignore[assignment]
+    """Makes a token; its text is in this answer and nowhere else. Admins only."""
+    RevokeToken: _aio.UnaryUnaryMultiCallable[_policy_pb2.RevokeTokenRequest, _policy_pb2.RevokeTokenResponse]  # type: ignore[assignment]
+    """Ends a token; services that cached it follow within 60 seconds. Idempotent. Admins only."""
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListDeadLettersRequest, _policy_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    """Returns messages that a handler gave up on, newest first. Those that belong to no run are shown to admins only."""
+    GetDeadLetter: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetDeadLetterRequest, _policy_pb2.GetDeadLetterResponse]  # type: ignore[assignment]
+    """Returns one such message, whole."""
+    ReplayDeadLetter: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReplayDeadLetterRequest, _policy_pb2.ReplayDeadLetterResponse]  # type: ignore[assignment]
+    """Lets the letter's run go on, where it is blocked, and publishes the letter's fact under the run's epoch.
+    FAILED_PRECONDITION where the message cannot be decoded or the run is over. Idempotent.
+    """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs: submitted, watched, stopped and resumed. Owns tenants, tokens, runs and stage plans."""
@@ -150,5 +182,63 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.VerifyTokenResponse, _abc.Awaitable[_policy_pb2.VerifyTokenResponse]]:
         """Tells whom a bearer token stands for. Other services cache the answer for 60 seconds and fail closed."""
+
+    @_abc_1.abstractmethod
+    def CreateTenant(
+        self,
+        request: _policy_pb2.CreateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.CreateTenantResponse, _abc.Awaitable[_policy_pb2.CreateTenantResponse]]:
+        """Makes a tenant. ALREADY_EXISTS where there is one of that name. Admins only."""
+
+    @_abc_1.abstractmethod
+    def ListTenants(
+        self,
+        request: _policy_pb2.ListTenantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ListTenantsResponse, _abc.Awaitable[_policy_pb2.ListTenantsResponse]]:
+        """Returns all tenants by name, with their tokens' names. Admins only."""
+
+    @_abc_1.abstractmethod
+    def CreateToken(
+        self,
+        request: _policy_pb2.CreateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.CreateTokenResponse, _abc.Awaitable[_policy_pb2.CreateTokenResponse]]:
+        """Makes a token; its text is in this answer and nowhere else. Admins only."""
+
+    @_abc_1.abstractmethod
+    def RevokeToken(
+        self,
+        request: _policy_pb2.RevokeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.RevokeTokenResponse, _abc.Awaitable[_policy_pb2.RevokeTokenResponse]]:
+        """Ends a token; services that cached it follow within 60 seconds. Idempotent. Admins only."""
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _policy_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ListDeadLettersResponse, _abc.Awaitable[_policy_pb2.ListDeadLettersResponse]]:
+        """Returns messages that a handler gave up on, newest first. Those that belong to no run are shown to admins only."""
+
+    @_abc_1.abstractmethod
+    def GetDeadLetter(
+        self,
+        request: _policy_pb2.GetDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.GetDeadLetterResponse, _abc.Awaitable[_policy_pb2.GetDeadLetterResponse]]:
+        """Returns one such message, whole."""
+
+    @_abc_1.abstractmethod
+    def ReplayDeadLetter(
+        self,
+        request: _policy_pb2.ReplayDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ReplayDeadLetterResponse, _abc.Awaitable[_policy_pb2.ReplayDeadLetterResponse]]:
+        """Lets the letter's run go on, where it is blocked, and publishes the letter's fact under the run's epoch.
+        FAILED_PRECONDITION where the message cannot be decoded or the run is over. Idempotent.
+        """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

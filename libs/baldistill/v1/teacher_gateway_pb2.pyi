@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from baldistill.v1 import artifacts_pb2 as _artifacts_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -468,8 +469,18 @@ class UpdateBudgetRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     CEILINGS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    ADD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    RUN_SPEC_FIELD_NUMBER: _builtins.int
     state: Global___BudgetState.ValueType
     """OPEN or FROZEN; unspecified = leave it as it is."""
+    request_id: _builtins.str
+    """Made by the caller; names one addition."""
+    fence: _builtins.int
+    """Orders changes of state: one that comes after a higher fence is refused, so that a late thaw cannot undo a newer
+    freeze. policy sends the run's epoch; 0 = not ordered.
+    """
     @_builtins.property
     def path(self) -> Global___BudgetPath:
         """Which budget."""
@@ -478,16 +489,32 @@ class UpdateBudgetRequest(_message.Message):
     def ceilings(self) -> Global___Ceilings:
         """All ceilings from now on; unset = leave them as they are."""
 
+    @_builtins.property
+    def add(self) -> Global___Usage:
+        """Added to the ceilings that there are, in calls, tokens and nano-USD; an unlimited one stays unlimited. Once per
+        `request_id`, which must be set with it.
+        """
+
+    @_builtins.property
+    def run_spec(self) -> _artifacts_pb2.ArtifactRef:
+        """The frozen spec.json of the run that `path` names. Where the run has no budget yet it is made from it first, so that
+        a run's money can be frozen before it has asked for any. Unset: NOT_FOUND where there is no budget.
+        """
+
     def __init__(
         self,
         *,
         path: Global___BudgetPath | None = ...,
         ceilings: Global___Ceilings | None = ...,
         state: Global___BudgetState.ValueType = ...,
+        add: Global___Usage | None = ...,
+        request_id: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        run_spec: _artifacts_pb2.ArtifactRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ceilings", b"ceilings", "path", b"path"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "ceilings", b"ceilings", "path", b"path", "run_spec", b"run_spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ceilings", b"ceilings", "path", b"path", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "ceilings", b"ceilings", "fence", b"fence", "path", b"path", "request_id", b"request_id", "run_spec", b"run_spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

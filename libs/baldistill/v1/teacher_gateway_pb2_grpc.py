@@ -87,7 +87,8 @@ class TeacherGatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateBudget(self, request, context):
-        """Changes ceilings or freezes a budget. FAILED_PRECONDITION where a ceiling would be below spent + held.
+        """Changes ceilings or freezes a budget. FAILED_PRECONDITION where a ceiling would be below spent + held, or where an
+        update with a higher fence was applied before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

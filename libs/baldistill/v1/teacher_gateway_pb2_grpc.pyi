@@ -40,7 +40,9 @@ class TeacherGatewayServiceStub:
     CreateBudget: _grpc.UnaryUnaryMultiCallable[_teacher_gateway_pb2.CreateBudgetRequest, _teacher_gateway_pb2.CreateBudgetResponse]
     """Creates a budget. ALREADY_EXISTS where there is one with other ceilings."""
     UpdateBudget: _grpc.UnaryUnaryMultiCallable[_teacher_gateway_pb2.UpdateBudgetRequest, _teacher_gateway_pb2.UpdateBudgetResponse]
-    """Changes ceilings or freezes a budget. FAILED_PRECONDITION where a ceiling would be below spent + held."""
+    """Changes ceilings or freezes a budget. FAILED_PRECONDITION where a ceiling would be below spent + held, or where an
+    update with a higher fence was applied before.
+    """
     GetBudget: _grpc.UnaryUnaryMultiCallable[_teacher_gateway_pb2.GetBudgetRequest, _teacher_gateway_pb2.GetBudgetResponse]
     """Returns one budget with its counters."""
     ListBudgets: _grpc.UnaryUnaryMultiCallable[_teacher_gateway_pb2.ListBudgetsRequest, _teacher_gateway_pb2.ListBudgetsResponse]
@@ -60,7 +62,9 @@ class TeacherGatewayServiceAsyncStub(TeacherGatewayServiceStub):
     CreateBudget: _aio.UnaryUnaryMultiCallable[_teacher_gateway_pb2.CreateBudgetRequest, _teacher_gateway_pb2.CreateBudgetResponse]  # type: ignore[assignment]
     """Creates a budget. ALREADY_EXISTS where there is one with other ceilings."""
     UpdateBudget: _aio.UnaryUnaryMultiCallable[_teacher_gateway_pb2.UpdateBudgetRequest, _teacher_gateway_pb2.UpdateBudgetResponse]  # type: ignore[assignment]
-    """Changes ceilings or freezes a budget. FAILED_PRECONDITION where a ceiling would be below spent + held."""
+    """Changes ceilings or freezes a budget. FAILED_PRECONDITION where a ceiling would be below spent + held, or where an
+    update with a higher fence was applied before.
+    """
     GetBudget: _aio.UnaryUnaryMultiCallable[_teacher_gateway_pb2.GetBudgetRequest, _teacher_gateway_pb2.GetBudgetResponse]  # type: ignore[assignment]
     """Returns one budget with its counters."""
     ListBudgets: _aio.UnaryUnaryMultiCallable[_teacher_gateway_pb2.ListBudgetsRequest, _teacher_gateway_pb2.ListBudgetsResponse]  # type: ignore[assignment]
@@ -95,7 +99,9 @@ class TeacherGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _teacher_gateway_pb2.UpdateBudgetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_teacher_gateway_pb2.UpdateBudgetResponse, _abc.Awaitable[_teacher_gateway_pb2.UpdateBudgetResponse]]:
-        """Changes ceilings or freezes a budget. FAILED_PRECONDITION where a ceiling would be below spent + held."""
+        """Changes ceilings or freezes a budget. FAILED_PRECONDITION where a ceiling would be below spent + held, or where an
+        update with a higher fence was applied before.
+        """
 
     @_abc_1.abstractmethod
     def GetBudget(

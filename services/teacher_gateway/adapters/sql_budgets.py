@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
-from services.teacher_gateway.adapters.sql_tables import AUDIT, BUDGETS, WINDOWS
-from services.teacher_gateway.errors import BudgetMissing, CeilingTooLow
+from services.teacher_gateway.adapters.sql_tables import AUDIT, BUDGETS, TOP_UPS, WINDOWS
+from services.teacher_gateway.errors import BudgetMissing, CeilingTooLow, FencedOff, TopUpChanged
 from services.teacher_gateway.ledger.budgets import (
     NO_STAGE,
     UNITS,
@@ -103,6 +103,42 @@ def replace_ceilings(connection: Connection, path: BudgetPath, ceilings: Ceiling
     windows = connection.execute(select(WINDOWS).where(current)).mappings().all()
     if changed != len(windows):
         _explain_too_low(path, ceilings, windows)
+
+
+def locked_budget(connection: Connection, path: BudgetPath) -> Mapping[str, Any]:
+    """Return a budget's row, which nobody else changes until this transaction ends. Raises BudgetMissing."""
+    budget = required_budget(connection, path)
+    # An update of nothing: FOR UPDATE is silently no lock on SQLite.
+    mine = BUDGETS.c.budget_id == budget["budget_id"]
+    connection.execute(update(BUDGETS).where(mine).values(state=BUDGETS.c.state))
+    return required_budget(connection, path)
+
+
+def note_top_up(
+    connection: Connection, path: BudgetPath, budget_id: int, *, request_id: str, added: Mapping[str, int], now_ms: int
+) -> bool:
+    """Remember an addition by its id; False where it was made before. The budget must be locked.
+
+    Raises TopUpChanged where another amount was added under this id.
+    """
+    key = {"budget_id": budget_id, "request_id": request_id}
+    amounts = {f"added_{unit}": added[unit] for unit in UNITS}
+    conditions = [TOP_UPS.c[name] == value for name, value in key.items()]
+    known = connection.execute(select(TOP_UPS).where(*conditions)).mappings().first()
+    if known is not None:
+        if any(known[name] != value for name, value in amounts.items()):
+            raise TopUpChanged(path=path, request_id=request_id)
+        return False
+    connection.execute(insert(TOP_UPS).values(**key, **amounts, at_ms=now_ms))
+    return True
+
+
+def pass_fence(connection: Connection, path: BudgetPath, *, fence: int) -> None:
+    """Let a change of state through unless a later one was here before. Raises BudgetMissing, FencedOff."""
+    budget = required_budget(connection, path)
+    mine = and_(BUDGETS.c.budget_id == budget["budget_id"], BUDGETS.c.fence <= fence)
+    if connection.execute(update(BUDGETS).where(mine).values(fence=fence)).rowcount == 0:
+        raise FencedOff(path=path, fence=fence)
 
 
 def set_state(connection: Connection, path: BudgetPath, *, old: BudgetState, new: BudgetState) -> Mapping[str, Any]:

@@ -86,21 +86,36 @@ class SqlLedger:
         with self._writing() as (connection, now_ms):
             self._set_ceilings(connection, path, ceilings, actor=actor, action="set_ceilings", now_ms=now_ms)
 
-    def top_up(self, path: BudgetPath, *, calls: int = 0, tokens: int = 0, nano_usd: int = 0, actor: str) -> None:
+    def top_up(
+        self,
+        path: BudgetPath,
+        *,
+        calls: int = 0,
+        tokens: int = 0,
+        nano_usd: int = 0,
+        request_id: str = "",
+        actor: str,
+    ) -> None:
         if min(calls, tokens, nano_usd) < 0:
             raise ValueError("a top-up only raises ceilings")
         added = {"calls": calls, "tokens": tokens, "nano_usd": nano_usd}
         with self._writing() as (connection, now_ms):
-            budget = sql_budgets.required_budget(connection, path)
+            budget = sql_budgets.locked_budget(connection, path)
+            if request_id and not sql_budgets.note_top_up(
+                connection, path, budget["budget_id"], request_id=request_id, added=added, now_ms=now_ms
+            ):
+                return
             old = {unit: budget[f"ceiling_{unit}"] for unit in UNITS}
             raised = {unit: None if old[unit] is None else old[unit] + added[unit] for unit in UNITS}
             self._set_ceilings(connection, path, Ceilings(**raised), actor=actor, action="top_up", now_ms=now_ms)
 
-    def freeze(self, path: BudgetPath, *, actor: str) -> None:
-        self._change_state(path, old=BudgetState.OPEN, new=BudgetState.FROZEN, actor=actor, action="freeze")
+    def freeze(self, path: BudgetPath, *, fence: int = 0, actor: str) -> None:
+        old, new = BudgetState.OPEN, BudgetState.FROZEN
+        self._change_state(path, old=old, new=new, fence=fence, actor=actor, action="freeze")
 
-    def unfreeze(self, path: BudgetPath, *, actor: str) -> None:
-        self._change_state(path, old=BudgetState.FROZEN, new=BudgetState.OPEN, actor=actor, action="unfreeze")
+    def unfreeze(self, path: BudgetPath, *, fence: int = 0, actor: str) -> None:
+        old, new = BudgetState.FROZEN, BudgetState.OPEN
+        self._change_state(path, old=old, new=new, fence=fence, actor=actor, action="unfreeze")
 
     def reopen(self, path: BudgetPath, *, actor: str) -> None:
         with self._writing() as (connection, now_ms):
@@ -187,8 +202,12 @@ class SqlLedger:
             **{unit: getattr(ceilings, unit) for unit in UNITS},
         )
 
-    def _change_state(self, path: BudgetPath, *, old: BudgetState, new: BudgetState, actor: str, action: str) -> None:
+    def _change_state(
+        self, path: BudgetPath, *, old: BudgetState, new: BudgetState, fence: int, actor: str, action: str
+    ) -> None:
         with self._writing() as (connection, now_ms):
+            if fence:
+                sql_budgets.pass_fence(connection, path, fence=fence)
             budget = sql_budgets.set_state(connection, path, old=old, new=new)
             if budget["state"] == old.value:
                 sql_budgets.record(connection, actor=actor, action=action, now_ms=now_ms, budget_id=budget["budget_id"])

@@ -1,4 +1,4 @@
-"""The ledger's tables as SQLAlchemy sees them; made by revision 0001_ledger, which a test compares with these."""
+"""The ledger's tables as SQLAlchemy sees them; made by its migrations, which a test compares with these."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ BUDGETS = Table(
     Column("ceiling_nano_usd", BigInteger),
     Column("state", Text, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("fence", BigInteger, nullable=False, default=0),
+)
+
+TOP_UPS = Table(
+    "budget_top_ups",
+    METADATA,
+    Column("budget_id", BigInteger, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("added_calls", BigInteger, nullable=False),
+    Column("added_tokens", BigInteger, nullable=False),
+    Column("added_nano_usd", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
 )
 
 WINDOWS = Table(

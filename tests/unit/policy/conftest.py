@@ -17,6 +17,7 @@ from baldistill.database.migrate import migrate
 from baldistill.datasets.importing import import_dataset
 from baldistill.events.facts import (
     BaselineEvaluated,
+    CeilingReached,
     Fact,
     RationalesCollected,
     RunState,
@@ -29,6 +30,7 @@ from baldistill.specs.runspec import RunSpec
 from services.policy.adapters.sql_runs import SqlRunRegistry
 from services.policy.handlers import (
     on_baseline_evaluated,
+    on_ceiling_reached,
     on_rationales_collected,
     on_run_submitted,
     on_stage_failed,
@@ -79,6 +81,8 @@ class Policy:
             return list(on_rationales_collected(event, **both))
         if isinstance(event, BaselineEvaluated):
             return list(on_baseline_evaluated(event, **both))
+        if isinstance(event, CeilingReached):
+            return list(on_ceiling_reached(event, registry=self.registry))
         assert isinstance(event, StageFailed)
         return list(on_stage_failed(event, registry=self.registry))
 

@@ -10,10 +10,12 @@ import pytest
 
 from baldistill.artifacts.ports import Manifest
 from baldistill.events.facts import (
+    CeilingReached,
     Fact,
     RunBlocked,
     RunCompleted,
     RunFailed,
+    RunPaused,
     RunState,
     RunStateChanged,
     StageFailed,
@@ -123,6 +125,21 @@ def test_a_dead_letter_blocks_the_run(policy: Policy) -> None:
     outcome = block_run(event=planned, topic=planned.TOPIC, reason="artifact is corrupt", registry=policy.registry)
     assert isinstance(outcome[-1], RunBlocked)
     assert policy.state() is RunState.BLOCKED
+
+
+def test_a_ceiling_that_is_reached_pauses_the_run_once(policy: Policy) -> None:
+    policy.handle(policy.submit())
+    reached = CeilingReached(**policy.identity, stage=1, reason="7 of 7 spent")
+    outcome = policy.handle(reached)
+    assert [type(fact) for fact in outcome] == [RunStateChanged, RunPaused]
+    assert policy.state() is RunState.PAUSED
+    assert policy.handle(dataclasses.replace(reached, stage=2)) == []
+
+
+def test_a_ceiling_of_an_older_epoch_changes_nothing(policy: Policy) -> None:
+    policy.handle(policy.submit())
+    assert policy.handle(CeilingReached(**(policy.identity | {"epoch": 7}), stage=1, reason="")) == []
+    assert policy.state() is RunState.RUNNING
 
 
 def test_facts_of_another_epoch_change_nothing(policy: Policy) -> None:
