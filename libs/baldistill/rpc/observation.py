@@ -1,0 +1,78 @@
+"""What is told of each call: one line of log and its counts. Never what was asked or answered."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+# Probes and tools ask these all day long.
+_QUIET_PREFIX = "/grpc."
+
+
+class CallObserver(Protocol):
+    """Counts calls; thread-safe, cheap, never raises. method: a known `/package.Service/Method`, or `unknown`.
+
+    Prometheus implements it (telemetry/metrics.py).
+    """
+
+    def started(self, *, method: str) -> None:
+        """Count a call that arrived."""
+
+    def handled(self, *, method: str, code: str, duration_s: float) -> None:
+        """Count a call that ended. code: its status's name, e.g. `NOT_FOUND`."""
+
+
+class Unobserved:
+    """Counts nothing."""
+
+    def started(self, *, method: str) -> None:
+        pass
+
+    def handled(self, *, method: str, code: str, duration_s: float) -> None:
+        pass
+
+
+@dataclass(slots=True, kw_only=True)
+class ObservedCall:
+    """What is known of a call so far. call_id: names it to whoever reports an internal error."""
+
+    method: str
+    call_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    code: str = "OK"
+    reason: str = ""
+    tenant: str = ""
+    subject: str = ""
+
+
+@contextmanager
+def observed(method: str, *, observer: CallObserver) -> Iterator[ObservedCall]:
+    """Count and log the call of this block, whatever becomes of it. Within it, every line logged names the call."""
+    call = ObservedCall(method=method)
+    started_s = time.monotonic()
+    observer.started(method=method)
+    try:
+        with structlog.contextvars.bound_contextvars(call_id=call.call_id):
+            yield call
+    finally:
+        duration_s = time.monotonic() - started_s
+        observer.handled(method=method, code=call.code, duration_s=duration_s)
+        log = _log.debug if method.startswith(_QUIET_PREFIX) else _log.info
+        said = {"reason": call.reason} if call.reason else {}
+        who = {"tenant": call.tenant, "subject": call.subject} if call.subject else {}
+        log(
+            "call handled",
+            method=method,
+            code=call.code,
+            duration_ms=round(duration_s * 1000, 3),
+            call_id=call.call_id,
+            **who,
+            **said,
+        )
