@@ -102,6 +102,19 @@ class ArtifactCorrupt(PermanentError):
         self.actual_sha256 = actual_sha256
 
 
+class StoreAccessDenied(PermanentError):
+    """The artifact store refuses this process a key: its policy has no such right."""
+
+    exit_code = 77  # EX_NOPERM
+
+    def __init__(self, *, access_key: str, key: str) -> None:
+        super().__init__(
+            f"the artifact store refuses '{access_key}' access to {key}; its policy must allow it (docs/reference/store.md)"
+        )
+        self.access_key = access_key
+        self.key = key
+
+
 class UndecodableMessage(PermanentError):
     """A message's bytes are not the fact that its topic promises; it belongs to no run."""
 

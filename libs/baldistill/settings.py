@@ -30,7 +30,14 @@ class StoreSettings(BaseModel):
     access_key: str = Field(default="", description="S3 access key")
     secret_key: SecretStr = Field(default=SecretStr(""), description="S3 secret key")
     bucket: str = Field(default="baldistill", description="bucket that holds all artifacts")
+    region: str = Field(default="us-east-1", description="region that requests are signed for")
+    ca_file: Path | None = Field(default=None, description="PEM file of the endpoint's authority; none: the system's")
+    connect_timeout_s: float = Field(default=10.0, gt=0, description="seconds to connect, and to send one part")
+    read_timeout_s: float = Field(default=30.0, gt=0, description="seconds without a byte from the endpoint")
+    retry_for_s: float = Field(default=10.0, ge=0, description="seconds in which a passing fault is tried again")
+    part_bytes: int = Field(default=8 << 20, ge=5 << 20, description="bytes of one part of a big file; held in memory")
     cache: Path = Field(default=Path(".baldistill/cache"), description="folder of the local read cache")
+    cache_bytes: int = Field(default=20 << 30, ge=0, description="bytes that the read cache may hold")
 
 
 class DatabaseSettings(BaseModel):

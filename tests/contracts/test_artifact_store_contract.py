@@ -14,7 +14,7 @@ import pytest
 
 from baldistill.artifacts.ports import ArtifactRef, ArtifactStore, Manifest, require_manifest
 from baldistill.errors import ArtifactCorrupt, ArtifactMissing, InvalidInput
-from baldistill.testing.artifact_stores import STORE_KINDS, open_store
+from baldistill.testing.artifact_stores import STORE_KINDS, new_location, open_store
 
 FOLDER = "tenants/acme/runs/r1/stage-01"
 
@@ -23,19 +23,19 @@ import json, sys, threading
 from baldistill.artifacts.ports import Manifest
 from baldistill.testing.artifact_stores import open_store
 
-kind, location, key, first, threads = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5])
+kind, location, first, threads = *sys.argv[1:3], int(sys.argv[3]), int(sys.argv[4])
 store = open_store(kind=kind, location=location)
-start, won = threading.Barrier(threads + 1), []
-def write(writer):
-    start.wait()
-    won.append(store.create_manifest(Manifest(key=key, files={}, attributes={"writer": writer})).attributes["writer"])
-racers = [threading.Thread(target=write, args=(first + n,)) for n in range(threads)]
-for racer in racers: racer.start()
 print("ready", flush=True)
-sys.stdin.readline()
-start.wait()
-for racer in racers: racer.join()
-print(json.dumps(won))
+for line in sys.stdin:
+    key, won, start = line.strip(), [], threading.Barrier(threads)
+    def write(writer):
+        start.wait()
+        made = store.create_manifest(Manifest(key=key, files={}, attributes={"writer": writer}))
+        won.append(made.attributes["writer"])
+    racers = [threading.Thread(target=write, args=(first + n,)) for n in range(threads)]
+    for racer in racers: racer.start()
+    for racer in racers: racer.join()
+    print(json.dumps(won), flush=True)
 """
 
 DYING_CHILD = """
@@ -57,8 +57,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def location(tmp_path: Path) -> str:
-    return str(tmp_path / "store")
+def location(kind: str, tmp_path: Path) -> str:
+    return new_location(kind=kind, folder=tmp_path)
 
 
 @pytest.fixture
@@ -137,22 +137,20 @@ def test_a_manifest_is_never_overwritten(store: ArtifactStore) -> None:
 
 
 def test_of_sixteen_racing_writers_one_wins_and_all_return_it(kind: str, location: str, store: ArtifactStore) -> None:
-    for round_number in range(3):
+    children = [child(RACING_CHILD, kind, location, str(4 * number), "4") for number in range(4)]
+    outputs = [one.stdout for one in children if one.stdout]
+    inputs = [one.stdin for one in children if one.stdin]
+    assert [output.readline() for output in outputs] == ["ready\n"] * 4
+    for round_number in range(5):
         key = f"{FOLDER}/race-{round_number}.json"
-        children = [child(RACING_CHILD, kind, location, key, str(4 * number), "4") for number in range(4)]
-        for one in children:
-            assert one.stdout is not None
-            assert one.stdout.readline() == "ready\n"
-        outputs = []
-        for one in children:
-            assert one.stdin is not None
-            one.stdin.write("go\n")
-            one.stdin.flush()
-        for one in children:
-            outputs.append(one.communicate()[0])
-            assert one.returncode == 0
-        winners = [winner for output in outputs for winner in json.loads(output)]
+        for line in inputs:
+            line.write(f"{key}\n")
+            line.flush()
+        winners = [winner for output in outputs for winner in json.loads(output.readline())]
         assert winners == [require_manifest(store, key).attributes["writer"]] * 16
+    for one in children:
+        one.communicate()
+        assert one.returncode == 0
 
 
 def test_a_writer_killed_at_any_moment_leaves_only_whole_things(kind: str, location: str, store: ArtifactStore) -> None:

@@ -12,7 +12,7 @@ NAME_DIGITS = 16
 
 # NAME_MAX of every file system that matters, and far below S3's limit of 1024 for a whole key.
 _MAX_PART_BYTES = 255
-_CONTENT_ADDRESSED = re.compile(rf"-[0-9a-f]{{{NAME_DIGITS}}}(\.[^/]*)?$")
+_CONTENT_ADDRESSED = re.compile(rf"-([0-9a-f]{{{NAME_DIGITS}}})(\.[^/]*)?$")
 
 
 def checked_key(key: str) -> str:
@@ -29,6 +29,12 @@ def content_key(*, folder: str, name: str, sha256: str) -> str:
     """Return `<folder>/<stem>-<sha256[:16]><suffix>`. Raises InvalidInput."""
     path = PurePosixPath(name)
     return checked_key(f"{folder}/{path.stem}-{sha256[:NAME_DIGITS]}{path.suffix}")
+
+
+def content_digits(key: str) -> str | None:
+    """Return the digits of the sha256 that a data file's key carries in its name, else None."""
+    found = _CONTENT_ADDRESSED.search(key)
+    return found[1] if found else None
 
 
 def is_manifest_key(key: str) -> bool:

@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import io
 import os
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from baldistill.artifacts.digests import FileDigests
 from baldistill.artifacts.keys import checked_key, checked_manifest_key, content_key, is_manifest_key
 from baldistill.artifacts.manifests import decode_manifest, encode_manifest, reference_to
 from baldistill.artifacts.ports import ArtifactRef, Manifest
@@ -34,8 +34,7 @@ class LocalArtifactStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._temporary = root / TEMPORARY_FOLDER
-        self._verified: dict[str, tuple[int, int, int, str]] = {}
-        self._lock = threading.Lock()
+        self._digests = FileDigests()
 
     def put_file(self, *, folder: str, name: str, source: Path, rows: int = 0) -> ArtifactRef:
         with source.open("rb") as stream:
@@ -47,7 +46,7 @@ class LocalArtifactStore:
     def local_path(self, ref: ArtifactRef) -> Path:
         path = self._root / checked_key(ref.key)
         try:
-            actual = self._sha256_of(path)
+            actual = self._digests.sha256_of(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ArtifactMissing(key=ref.key) from None
         if actual != ref.sha256:
@@ -130,23 +129,9 @@ class LocalArtifactStore:
 
     def _is_stored(self, path: Path, sha256: str) -> bool:
         try:
-            return self._sha256_of(path) == sha256
+            return self._digests.sha256_of(path) == sha256
         except OSError:
             return False
-
-    def _sha256_of(self, path: Path) -> str:
-        """Hash a file, once for as long as it looks the same: the student's weights are opened at every stage."""
-        with path.open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            looks = (status.st_size, status.st_mtime_ns, status.st_ino)
-            with self._lock:
-                known = self._verified.get(str(path))
-            if known is not None and known[:3] == looks:
-                return known[3]
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        with self._lock:
-            self._verified[str(path)] = (*looks, sha256)
-        return sha256
 
     def _read(self, key: str) -> bytes | None:
         try:

@@ -1,0 +1,60 @@
+"""Small objects in memory for some seconds: handlers ask for the same manifests and specs again and again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+# Others may delete a closed run. Whoever deletes one waits this long before its name is free again (ADR 11), so that
+# no process answers for the new run from what it remembers of the old one.
+REMEMBERED_S = 30.0
+# Bounds memory. One manifest or spec has about 1 to 20 kB.
+_MAX_OBJECT_BYTES = 64 << 10
+_MAX_BYTES = 32 << 20
+
+
+class RecentObjects:
+    """What was found lately, by key; what was not found is never remembered. Least recently used goes first. Thread-safe."""
+
+    def __init__(self, *, remembered_s: float = REMEMBERED_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self._remembered_s = remembered_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._objects: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._size_bytes = 0
+
+    def get(self, key: str) -> bytes | None:
+        """Return what is remembered of a key."""
+        with self._lock:
+            found = self._objects.get(key)
+            if found is None:
+                return None
+            if found[0] < self._clock():
+                self._remove(key)
+                return None
+            self._objects.move_to_end(key)
+            return found[1]
+
+    def put(self, key: str, data: bytes) -> None:
+        """Remember what was found, unless it is big or will be created anew: checkpoints come and go in other processes."""
+        if len(data) > _MAX_OBJECT_BYTES or "/checkpoints/" in key or not key.startswith(("tenants/", "models/")):
+            return
+        with self._lock:
+            self._remove(key)
+            self._objects[key] = (self._clock() + self._remembered_s, data)
+            self._size_bytes += len(data)
+            while self._size_bytes > _MAX_BYTES:
+                self._remove(next(iter(self._objects)))
+
+    def forget(self, *, folder: str) -> None:
+        """Forget everything under a folder."""
+        with self._lock:
+            for key in [key for key in self._objects if key.startswith(f"{folder}/")]:
+                self._remove(key)
+
+    def _remove(self, key: str) -> None:
+        found = self._objects.pop(key, None)
+        if found is not None:
+            self._size_bytes -= len(found[1])
