@@ -10,12 +10,17 @@ import typer
 from rich.table import Table
 
 from baldistill.artifacts.ports import ArtifactStore
+from baldistill.datasets.beside import SidePaths
 from baldistill.datasets.examples import Dataset
 from baldistill.datasets.fields import FieldMap, parse_field_map
 from baldistill.datasets.held_out import LARGEST_SHARE
+from baldistill.datasets.importers.opening import OriginalOptions
+from baldistill.datasets.importers.reuters_sgml import ReutersView
 from baldistill.datasets.importing import ImportResult, import_dataset
+from baldistill.datasets.longtail import Ladder
 from baldistill.datasets.sources.formats import SourceFormat
 from baldistill.datasets.storage import latest_version, list_datasets, list_versions, load_dataset
+from baldistill.datasets.thinning import store_long_tail
 from baldistill.errors import InvalidInput
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption, TenantOption
 from services.cli.import_progress import ImportProgress
@@ -51,13 +56,30 @@ def import_command(
             "--held-out-share", help="Share of each domain that is held out: above 0, at most (and by default) 0.2."
         ),
     ] = None,
+    reuters: Annotated[
+        ReutersView, typer.Option("--reuters", help="What an example of reuters-sgml is: r52, pairs or documents.")
+    ] = ReutersView.R52,
+    skip_empty_answers: Annotated[
+        bool, typer.Option("--skip-empty-answers", help="math-folder: leave out problems whose answer is empty.")
+    ] = False,
+    rationales: Annotated[
+        list[Path] | None, typer.Option("--rationales", help="JSONL with id and rationale; may be repeated.")
+    ] = None,
+    aliases: Annotated[
+        list[Path] | None,
+        typer.Option("--aliases", help="JSONL with id and answers, all accepted ones; may be repeated."),
+    ] = None,
+    oracle: Annotated[
+        Path | None, typer.Option("--oracle", help="Rows that stand in for what a teacher would invent.")
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     tenant: TenantOption = "default",
     as_json: JsonOption = False,
 ) -> None:
     """Import rows with the fields id, domain, input and answer; all of them text.
 
-    Formats: JSONL and CSV (also .gz), Parquet, a saved Hugging Face data set or DatasetDict.
+    Formats: JSONL and CSV (also .gz), Parquet, a saved Hugging Face data set or DatasetDict; and published data sets in
+    their own layout: reuters-sgml, topic-text, math-folder, gsm8k, trec (docs/reference/data-formats.md).
     Every row is checked; a mistake is named by file, line and field, and nothing is stored.
     Duplicates, and rows whose input stands in the test set, are left out of the pool and counted.
     The same content again is the same version; another content becomes the newest version.
@@ -68,6 +90,7 @@ def import_command(
       baldistill data import trec --train train.csv --test test.csv \\
           --map input=question,domain=label,answer=label --make-ids
       baldistill data import reviews --train saved_dataset_dict/ --map input=text
+      baldistill data import r52 --train reuters21578.tar.gz --format reuters-sgml --reuters r52
     """
     if test is not None and held_out_share is not None:
         raise InvalidInput("nothing is held out where a test file is given", field="held-out-share")
@@ -81,20 +104,42 @@ def import_command(
             train=train,
             test=test,
             source_format=source_format,
+            options=OriginalOptions(name=name, reuters=reuters, skip_empty_answers=skip_empty_answers),
             fields=fields,
+            beside=SidePaths(rationales=tuple(rationales or ()), aliases=tuple(aliases or ()), oracle=oracle),
             seed=seed,
             held_out_share=share,
             progress=progress,
         )
-    if as_json:
-        imported = {
-            "created": result.created,
-            "became_latest": result.became_latest,
-            "removed_now": dict(result.removed),
-        }
-        print_json(_document(result.dataset) | imported)
-    else:
-        RESULTS.print(_told(result), markup=False, soft_wrap=True)
+    _tell(result, as_json=as_json)
+
+
+@data_app.command()
+def longtail(
+    name: NameArgument,
+    test_per_domain: Annotated[int, typer.Option("--test-per-domain", help="Test items of every domain.")] = 20,
+    head: Annotated[int, typer.Option("--head", help="Pool items of the largest domain.")] = 200,
+    tail: Annotated[int, typer.Option("--tail", help="Pool items of the smallest domain.")] = 3,
+    min_items: Annotated[int, typer.Option("--min-items", help="Domains with fewer items are left out.")] = 60,
+    seed: Annotated[int, typer.Option("--seed", help="Decides which item goes where.")] = 1,
+    new_name: Annotated[str | None, typer.Option("--as", metavar="NEWNAME", help="Default: NAME_lt.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    tenant: TenantOption = "default",
+    as_json: JsonOption = False,
+) -> None:
+    """Cut a long tail out of a data set: a test set of equal domains, a pool that is a geometric ladder.
+
+    What is cut away is kept as `oracle` items: the `oracle` teacher draws from them what other teachers invent.
+
+    \b
+    Example:
+      baldistill data longtail trec50 --test-per-domain 20 --head 200 --tail 3 --min-items 60 --seed 1 --as trec_lt
+    """
+    ladder = Ladder(test_per_domain=test_per_domain, head=head, tail=tail, min_items=min_items, seed=seed)
+    with Home(home) as opened:
+        source = _find(opened.store, tenant=tenant, name=name, version=None)
+        result = store_long_tail(opened.store, source, ladder, name=new_name or f"{name}_lt")
+    _tell(result, as_json=as_json)
 
 
 @data_app.command()
@@ -158,6 +203,18 @@ def _share(text: str) -> Fraction:
         raise InvalidInput(f"'{text}' is not a number", field="held-out-share") from None
 
 
+def _tell(result: ImportResult, *, as_json: bool) -> None:
+    if as_json:
+        imported = {
+            "created": result.created,
+            "became_latest": result.became_latest,
+            "removed_now": dict(result.removed),
+        }
+        print_json(_document(result.dataset) | imported)
+    else:
+        RESULTS.print(_told(result), markup=False, soft_wrap=True)
+
+
 def _told(result: ImportResult) -> str:
     dataset = result.dataset
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in result.removed.items() if count) or "nothing"
@@ -171,8 +228,21 @@ def _told(result: ImportResult) -> str:
         f"Data set {dataset.name}, version {dataset.version}, {fate}.\n"
         f"{dataset.pool.rows:,} rows in the pool, {dataset.test.rows:,} test items, {len(dataset.domains):,} domains;"
         f" left out: {left_out}.\n"
+        f"{_beside(dataset)}"
         f"See its long tail: baldistill data show {dataset.name}"
     )
+
+
+def _beside(dataset: Dataset) -> str:
+    """Return a line about what the version holds beside its rows, and one about domains that cannot be learned."""
+    files = {"oracle items": dataset.oracle, "rationales": dataset.rationales, "items with aliases": dataset.aliases}
+    held = ", ".join(f"{ref.rows:,} {what}" for what, ref in files.items() if ref is not None)
+    only_in_test = sorted(name for name, counts in dataset.domains.items() if not counts.pool)
+    told = f"Beside them: {held}.\n" if held else ""
+    if only_in_test:
+        told += f"Domains with test items but no row in the pool: {', '.join(only_in_test[:10])}"
+        told += f" and {len(only_in_test) - 10} more.\n" if len(only_in_test) > 10 else ".\n"
+    return told
 
 
 def _document(dataset: Dataset) -> dict[str, Any]:
@@ -186,6 +256,9 @@ def _document(dataset: Dataset) -> dict[str, Any]:
         "test_rows": dataset.test.rows,
         "head_to_tail": head_to_tail(dataset),
         "removed": dict(dataset.removed),
+        "oracle_rows": dataset.oracle.rows if dataset.oracle else 0,
+        "rationale_rows": dataset.rationales.rows if dataset.rationales else 0,
+        "alias_rows": dataset.aliases.rows if dataset.aliases else 0,
         "labels": list(dataset.labels),
         "domains": {
             name: {

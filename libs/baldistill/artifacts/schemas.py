@@ -12,6 +12,10 @@ import pyarrow as pa
 
 EXAMPLES = pa.schema([("id", pa.string()), ("domain", pa.string()), ("input", pa.string()), ("answer", pa.string())])
 
+# Beside a data set's rows, by their id: a person's chain of thought, and every accepted answer.
+RATIONALES = pa.schema([("id", pa.string()), ("rationale", pa.string())])
+ALIASES = pa.schema([("id", pa.string()), ("answers", pa.list_(pa.string()))])
+
 # ifd: null where the student wrote nothing. NLLs: mean nats per token of the written answer. flagged: at the length
 # limit or looping; still eligible.
 SCORES = pa.schema(

@@ -30,12 +30,14 @@ class PoolFilter:
 
     def __init__(self, *, test_inputs: AbstractSet[bytes] = frozenset()) -> None:
         self.removed: Counter[str] = Counter({"duplicate": 0, "in_test": 0})
+        self.given: Counter[str] = Counter()
         self._test_inputs = test_inputs
         self._ids = SeenIds()
         self._contents: set[bytes] = set()
 
     def keeps(self, example: Example, *, path: Path, line: int) -> bool:
         """Tell whether a row stays. Raises InvalidInput for an id that stood above another content."""
+        self.given[example.domain] += 1
         content = digest(example.domain, example.input, example.answer)
         if self._ids.is_repeated(example.example_id, content, path=path, line=line) or content in self._contents:
             self.removed["duplicate"] += 1
@@ -55,11 +57,13 @@ class GivenTestFilter:
 
     def __init__(self) -> None:
         self.removed: Counter[str] = Counter({"test_duplicate": 0})
+        self.given: Counter[str] = Counter()
         self.inputs: set[bytes] = set()
         self._ids = SeenIds()
 
     def keeps(self, example: Example, *, path: Path, line: int) -> bool:
         """Tell whether a row stays. Raises InvalidInput for an id that stood above another content."""
+        self.given[example.domain] += 1
         content = digest(example.domain, example.input, example.answer)
         if self._ids.is_repeated(example.example_id, content, path=path, line=line):
             self.removed["test_duplicate"] += 1

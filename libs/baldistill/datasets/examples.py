@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from baldistill.artifacts.ports import ArtifactRef
 
@@ -36,6 +36,9 @@ class Dataset:
     labels: distinct answers in sorted order where there are at most 1,000, else empty (free text).
     sha256: of the manifest; it stands in spec.json.
     removed: rows that were dropped, by reason: duplicate and in_test from the pool, test_duplicate from a test file.
+    given: rows of each domain, of pool and test together, before any was removed.
+    oracle: real items that are in neither pool nor test, as Parquet like these; a stand-in for a teacher's inventions.
+    rationales, aliases: by example id: a person's chain of thought; every accepted answer. None where it came with none.
     """
 
     tenant: str
@@ -47,3 +50,7 @@ class Dataset:
     domains: Mapping[str, DomainCounts]
     labels: tuple[str, ...]
     removed: Mapping[str, int]
+    given: Mapping[str, int] = field(default_factory=dict)
+    oracle: ArtifactRef | None = None
+    rationales: ArtifactRef | None = None
+    aliases: ArtifactRef | None = None

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
-from baldistill.artifacts.layout import dataset_folder, dataset_manifest
-from baldistill.artifacts.ports import ArtifactStore, Manifest
-from baldistill.datasets.examples import Dataset
+from baldistill.artifacts.ports import ArtifactStore
+from baldistill.datasets.beside import SidePaths, read_side_files
 from baldistill.datasets.fields import FieldMap
 from baldistill.datasets.held_out import LARGEST_SHARE, checked_share
+from baldistill.datasets.importers.opening import OriginalOptions
 from baldistill.datasets.reading import SplitReader, Splits
+from baldistill.datasets.side_files import RationaleFile
 from baldistill.datasets.sources.formats import SourceFormat, open_sources
-from baldistill.datasets.storage import dataset_attributes, dataset_of, latest_version, record_import
-from baldistill.datasets.summary import domain_counts, labels_of
-from baldistill.errors import InvalidInput, StorageFull
+from baldistill.datasets.versions import ImportResult, VersionDraft, check_name, import_scratch, store_version
+from baldistill.errors import InvalidInput
 from baldistill.runtime.progress import ProgressSink, no_progress
-from baldistill.specs.runspec import Slug
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportResult:
-    """created: False where this very content was there already.   became_latest: False where it was the newest already.
-
-    removed: rows of *these* files that were dropped, by reason; `dataset.removed` is of the import that created it.
-    """
-
-    dataset: Dataset
-    created: bool
-    became_latest: bool
-    removed: Mapping[str, int]
+__all__ = ["ImportResult", "import_dataset"]
 
 
 def import_dataset(
@@ -48,7 +28,9 @@ def import_dataset(
     train: Path,
     test: Path | None = None,
     source_format: SourceFormat = SourceFormat.AUTO,
+    options: OriginalOptions | None = None,
     fields: FieldMap | None = None,
+    beside: SidePaths | None = None,
     seed: int = 1,
     held_out_share: Fraction = LARGEST_SHARE,
     progress: ProgressSink = no_progress,
@@ -57,14 +39,23 @@ def import_dataset(
 
     Without a test file floor(n_d x held_out_share) items per domain are held out, chosen by hash(seed, id).
     The rows keep the order of their file. Their manifest is written last. Memory: some 400 bytes a row, however long.
+    options: for the importers of published layouts.   beside: files with rationales, accepted answers, oracle items.
     Raises InvalidInput naming file, line and field; StorageFull.
     """
-    _check_name(name, field="name")
-    _check_name(tenant, field="tenant")
+    check_name(name, field="name")
+    check_name(tenant, field="tenant")
     checked_share(held_out_share)
-    files = open_sources(train, test, source_format=source_format, columns=(fields or FieldMap()).columns())
-    with _scratch() as scratch:
-        reader = SplitReader(fields=fields or FieldMap(), scratch=scratch, progress=progress)
+    fields = fields or FieldMap()
+    files = open_sources(
+        train,
+        test,
+        source_format=source_format,
+        columns=fields.columns(),
+        options=options or OriginalOptions(name=name),
+    )
+    with import_scratch() as scratch:
+        rationales = RationaleFile(scratch / "rationales.parquet")
+        reader = SplitReader(fields=fields, scratch=scratch, progress=progress, rationales=rationales)
         splits = (
             reader.with_test_file(files.train, files.test)
             if files.test is not None
@@ -72,56 +63,19 @@ def import_dataset(
         )
         if splits.pool.count == 0:
             raise InvalidInput(_why_empty(splits), path=train)
-        return _store(store, splits, scratch=scratch, tenant=tenant, name=name)
-
-
-def _store(store: ArtifactStore, splits: Splits, *, scratch: Path, tenant: str, name: str) -> ImportResult:
-    version = hashlib.sha256(f"{splits.pool.sha256}{splits.test.sha256}".encode()).hexdigest()[:12]
-    key = dataset_manifest(tenant=tenant, name=name, version=version)
-    manifest = store.find_manifest(key)
-    created = manifest is None
-    if manifest is None:
-        folder = dataset_folder(tenant=tenant, name=name, version=version)
-        files = {
-            role: store.put_file(
-                folder=folder, name=f"{role}.parquet", source=scratch / f"{role}.parquet", rows=split.count
-            )
-            for role, split in (("pool", splits.pool), ("test", splits.test))
-        }
-        attributes = dataset_attributes(
-            domains=domain_counts(splits.pool, splits.test),
-            labels=labels_of(splits.pool, splits.test),
-            removed=splits.removed,
+        side, removed = read_side_files(beside or SidePaths(), scratch=scratch, fields=fields, rationales=rationales)
+        draft = VersionDraft(
+            scratch=scratch,
+            pool=splits.pool,
+            test=splits.test,
+            removed={**splits.removed, **removed},
             held_out=splits.held_out,
+            given=splits.given,
+            side=side,
         )
-        rows = splits.pool.count + splits.test.count
-        manifest = store.create_manifest(Manifest(key=key, files=files, attributes=attributes, rows=rows))
-    became_latest = latest_version(store, tenant=tenant, name=name) != version
-    record_import(store, tenant=tenant, name=name, version=version)
-    dataset = dataset_of(store, manifest, tenant=tenant, name=name, version=version)
-    return ImportResult(dataset=dataset, created=created, became_latest=became_latest, removed=dict(splits.removed))
+        return store_version(store, draft, tenant=tenant, name=name)
 
 
 def _why_empty(splits: Splits) -> str:
     gone = ", ".join(f"{count} {reason}" for reason, count in splits.removed.items() if count)
     return f"no row is left for the pool ({gone} removed)" if gone else "the pool is empty: the file has no rows"
-
-
-def _check_name(value: str, *, field: str) -> None:
-    try:
-        TypeAdapter(Slug).validate_python(value)
-    except ValidationError:
-        reason = f"'{value}' must be lower-case letters, digits, '.', '_' or '-', at most 63, first a letter or digit"
-        raise InvalidInput(reason, field=field) from None
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """Give a folder that is gone afterwards. Raises StorageFull where it cannot hold the rows."""
-    with tempfile.TemporaryDirectory(prefix="baldistill-import-") as folder:
-        try:
-            yield Path(folder)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(path=folder) from error
-            raise

@@ -18,6 +18,7 @@ from baldistill.datasets.deduplication import GivenTestFilter, PoolFilter
 from baldistill.datasets.examples import Example
 from baldistill.datasets.fields import FieldMap
 from baldistill.datasets.held_out import HeldOutChoice
+from baldistill.datasets.side_files import RationaleFile
 from baldistill.datasets.sources.rows import RowSource
 from baldistill.datasets.storage import read_examples
 from baldistill.datasets.summary import SplitSummary, table_row
@@ -36,21 +37,26 @@ class KeepsRow(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """What was read. removed: rows left out, by reason. held_out: seed and share, None where there was a test file."""
+    """What was read. removed: rows left out, by reason. given: rows of each domain before that.
+
+    held_out: seed and share, None where there was a test file.
+    """
 
     pool: SplitSummary
     test: SplitSummary
     removed: Mapping[str, int]
+    given: Mapping[str, int]
     held_out: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitReader:
-    """Writes `pool.parquet` and `test.parquet` into a scratch folder."""
+    """Writes `pool.parquet` and `test.parquet` into a scratch folder. rationales: takes what rows bring beside the four fields."""
 
     fields: FieldMap
     scratch: Path
     progress: ProgressSink
+    rationales: RationaleFile
 
     def with_test_file(self, train: RowSource, test: RowSource) -> Splits:
         test_filter = GivenTestFilter()
@@ -60,7 +66,13 @@ class SplitReader:
         pool_filter = PoolFilter(test_inputs=test_filter.inputs)
         pool_summary = self._write("pool", self._kept(train, pool_filter.keeps, step="read train"))
         removed = {**pool_filter.removed, **test_filter.removed}
-        return Splits(pool=pool_summary, test=test_summary, removed=removed, held_out=None)
+        return Splits(
+            pool=pool_summary,
+            test=test_summary,
+            removed=removed,
+            given=pool_filter.given + test_filter.given,
+            held_out=None,
+        )
 
     def with_held_out(self, train: RowSource, *, seed: int, share: Fraction) -> Splits:
         choice = HeldOutChoice(seed=seed, share=share)
@@ -76,7 +88,13 @@ class SplitReader:
         test_summary = self._write("test", self._where(mask, rows=rows, step="hold out test items"))
         pool_summary = self._write("pool", self._where(~mask, rows=rows, step="write pool"))
         held_out = {"seed": seed, "share": str(share)}
-        return Splits(pool=pool_summary, test=test_summary, removed=dict(pool_filter.removed), held_out=held_out)
+        return Splits(
+            pool=pool_summary,
+            test=test_summary,
+            removed=dict(pool_filter.removed),
+            given=pool_filter.given,
+            held_out=held_out,
+        )
 
     def _kept(self, source: RowSource, keeps: KeepsRow, *, step: str) -> Iterator[Example]:
         self.fields.check_columns(source)
@@ -84,6 +102,8 @@ class SplitReader:
         for number, row in enumerate(source.rows(), start=1):
             example = self.fields.example(row, number=number)
             if keeps(example, path=row.path, line=row.line):
+                if row.values.get("rationale"):
+                    self.rationales.add(example.example_id, str(row.values["rationale"]))
                 yield example
             if number % _ROWS_PER_REPORT == 0:
                 self.progress(step=step, done=row.position, total=total, unit=source.unit)

@@ -83,10 +83,11 @@ def dataset_attributes(
     labels: tuple[str, ...],
     removed: Mapping[str, int],
     held_out: Mapping[str, Any] | None,
+    given: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return what a version's manifest says beside its files; `dataset_of` reads it.
 
-    held_out: seed and share of the split where there was no test file.
+    held_out: seed and share of the split where there was no test file.   given: rows of each domain before any was removed.
     """
     return {
         "domains": {
@@ -101,6 +102,7 @@ def dataset_attributes(
         "labels": list(labels),
         "removed": dict(removed),
         "held_out": dict(held_out) if held_out is not None else None,
+        "given": dict(sorted((given or {}).items())),
     }
 
 
@@ -117,6 +119,10 @@ def dataset_of(store: ArtifactStore, manifest: Manifest, *, tenant: str, name: s
         domains={domain: DomainCounts(**counts) for domain, counts in attributes["domains"].items()},
         labels=tuple(attributes["labels"]),
         removed=dict(attributes["removed"]),
+        given=dict(attributes.get("given", {})),
+        oracle=manifest.files.get("oracle"),
+        rationales=manifest.files.get("rationales"),
+        aliases=manifest.files.get("aliases"),
     )
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from baldistill.artifacts.local import LocalArtifactStore
-from baldistill.datasets import importing
 from baldistill.datasets.examples import DomainCounts
 from baldistill.datasets.importing import import_dataset
 from baldistill.datasets.storage import (
@@ -23,6 +22,7 @@ from baldistill.datasets.storage import (
     load_dataset,
     record_import,
 )
+from baldistill.datasets.versions import import_scratch
 from baldistill.errors import InvalidInput, StorageFull
 
 Row = Callable[..., dict[str, object]]
@@ -225,7 +225,7 @@ def test_a_full_disk_is_named_and_nothing_is_left_behind() -> None:
     folders = []
 
     def run_out_of_space() -> None:
-        with importing._scratch() as folder:
+        with import_scratch() as folder:
             folders.append(folder)
             (folder / "pool.parquet").write_bytes(b"half of it")
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from baldistill.datasets.importers.opening import OriginalLayout, OriginalOptions, open_original
 from baldistill.datasets.sources.columnar import ParquetRows
 from baldistill.datasets.sources.delimited import CommaSeparated
 from baldistill.datasets.sources.jsonl import JsonLines
@@ -17,13 +18,23 @@ from baldistill.errors import InvalidInput
 
 
 class SourceFormat(Enum):
-    """How rows are written. HF: a folder that Hugging Face `datasets` saved."""
+    """How rows are written. HF: a folder that Hugging Face `datasets` saved. The last five: layouts of published sets."""
 
     AUTO = "auto"
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
     HF = "hf"
+    REUTERS_SGML = OriginalLayout.REUTERS_SGML.value
+    TOPIC_TEXT = OriginalLayout.TOPIC_TEXT.value
+    MATH_FOLDER = OriginalLayout.MATH_FOLDER.value
+    GSM8K = OriginalLayout.GSM8K.value
+    TREC = OriginalLayout.TREC.value
+
+    @property
+    def original(self) -> OriginalLayout | None:
+        """The layout of a published data set, None for formats that rows of any kind come in."""
+        return OriginalLayout(self.value) if self.value in {layout.value for layout in OriginalLayout} else None
 
 
 _BY_SUFFIX = {
@@ -43,13 +54,23 @@ class SourceFiles:
 
 
 def open_sources(
-    train: Path, test: Path | None, *, columns: Sequence[str], source_format: SourceFormat = SourceFormat.AUTO
+    train: Path,
+    test: Path | None,
+    *,
+    columns: Sequence[str],
+    source_format: SourceFormat = SourceFormat.AUTO,
+    options: OriginalOptions | None = None,
 ) -> SourceFiles:
     """Return the sources of the paths that a person named; a saved DatasetDict brings its own test split.
 
-    columns: the fields that will be asked for; others are not read where the format allows it.
-    Raises InvalidInput where a path is missing or its format is not known.
+    columns: the fields that will be asked for; others are not read where the format allows it.   options: for the
+    importers of published layouts.   Raises InvalidInput where a path is missing or its format is not known.
     """
+    if source_format.original is not None:
+        rows, test_rows = open_original(
+            train, test, layout=source_format.original, options=options or OriginalOptions()
+        )
+        return SourceFiles(train=rows, test=test_rows)
     if test is None and train.is_dir() and "test" in split_names(train):
         test = train
     return SourceFiles(
