@@ -22,9 +22,13 @@ class PendingBookings:
         try:
             return self._ledger.book(reserved, booking)
         except RetryableError:
-            with self._lock:
-                self._pending.append((reserved, booking))
+            self.keep(reserved, booking)
             raise
+
+    def keep(self, reserved: Reserved, booking: Booking) -> None:
+        """Book it later."""
+        with self._lock:
+            self._pending.append((reserved, booking))
 
     def flush(self) -> None:
         """Book what is pending. Raises what the ledger raises; nothing is lost."""

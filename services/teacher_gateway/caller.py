@@ -43,6 +43,7 @@ _TRANSIENT_4XX = frozenset({408, 409, 425, 429})
 # About key, permission and model: the same for every request, so there is no row to blame.
 _ABOUT_THE_TEACHER = frozenset({401, 402, 403, 404})
 _OVERLOADED = frozenset({429, 503})
+_NOT_SENT = Booking(state=HoldState.RELEASED, outcome="not_sent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +130,14 @@ class TeacherCaller:
         reserved = self._reserve(request)
         if not isinstance(reserved, Reserved):
             return reserved
-        if not self._ledger.mark_sent(reserved):
-            self._bookings.book(reserved, Booking(state=HoldState.RELEASED, outcome="not_sent"))
+        try:
+            may_leave = self._ledger.mark_sent(reserved)
+        except RetryableError:
+            # Marked or not, nothing has left: what is held is given back as soon as the database can be told.
+            self._bookings.keep(reserved, _NOT_SENT)
+            raise
+        if not may_leave:
+            self._bookings.book(reserved, _NOT_SENT)
             return None
         result, booking = self._send(request, reserved)
         return (reserved.request_id, result) if booking.reply is None else Answered(reply=booking.reply)

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, inspect, text
 
 from baldistill.database.engine import reading
 from baldistill.tasks.bounds import CallBound
-from baldistill.testing.databases import DATABASE_KINDS, StoppedClock, open_test_database
+from baldistill.testing.databases import DATABASE_KINDS, StoppedClock, new_location, open_test_database
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.adapters.sql_tables import METADATA
 from services.teacher_gateway.errors import BudgetMissing, CeilingTooLow, FencedOff, TopUpChanged
@@ -46,8 +46,19 @@ DAY_S = 86_400
 
 
 @pytest.fixture(params=DATABASE_KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    engine = open_test_database(kind=request.param, location=str(tmp_path))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def location(kind: str, tmp_path: Path) -> Iterator[str]:
+    with new_location(kind, tmp_path) as location:
+        yield location
+
+
+@pytest.fixture
+def engine(kind: str, location: str) -> Iterator[Engine]:
+    engine = open_test_database(kind=kind, location=location)
     yield engine
     engine.dispose()
 
@@ -413,7 +424,7 @@ from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.ledger.budgets import BudgetPath, Ceilings
 from services.teacher_gateway.ledger.holds import ReserveRequest
 
-ledger = SqlLedger(open_test_database(kind=sys.argv[1], location=sys.argv[2]), lock_folder=Path(sys.argv[2]))
+ledger = SqlLedger(open_test_database(kind=sys.argv[1], location=sys.argv[2]), lock_folder=Path(sys.argv[3]))
 path = BudgetPath(tenant="acme", run_id="r1")
 ledger.ensure_budget(path, ceilings=Ceilings(), actor="test")
 bound = CallBound(calls=1, prompt_tokens=1, completion_tokens=1, nano_usd=1)
@@ -426,12 +437,14 @@ sys.stdin.readline()
 """
 
 
-@pytest.mark.parametrize("kind", DATABASE_KINDS)
-def test_a_killed_process_on_this_machine_is_proven_dead_at_once(kind: str, tmp_path: Path) -> None:
-    engine = open_test_database(kind=kind, location=str(tmp_path))
+def test_a_killed_process_on_this_machine_is_proven_dead_at_once(
+    kind: str, location: str, engine: Engine, tmp_path: Path
+) -> None:
     ledger = SqlLedger(engine, lock_folder=tmp_path)
     with subprocess.Popen(
-        [sys.executable, "-c", DYING_OWNER, kind, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", DYING_OWNER, kind, location, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"holding\n"
@@ -440,7 +453,6 @@ def test_a_killed_process_on_this_machine_is_proven_dead_at_once(kind: str, tmp_
     assert ledger.sweep(trust_leases=False) == 2
     assert [one.state for one in ledger.attempts(RUN)] == [HoldState.RELEASED, HoldState.UNKNOWN]
     ledger.close()
-    engine.dispose()
     assert list(tmp_path.glob("owner-*.lock")) == []
 
 
@@ -474,15 +486,15 @@ print(settled)
 """
 
 
-@pytest.mark.parametrize("kind", DATABASE_KINDS)
-def test_four_processes_racing_for_a_ceiling_spend_exactly_what_it_allows(kind: str, tmp_path: Path) -> None:
-    engine = open_test_database(kind=kind, location=str(tmp_path))
+def test_four_processes_racing_for_a_ceiling_spend_exactly_what_it_allows(
+    kind: str, location: str, engine: Engine
+) -> None:
     ledger = SqlLedger(engine)
     # 10 shared and 4 x 10 own requests are asked for; 37 calls are allowed.
     ledger.ensure_budget(RUN, ceilings=Ceilings(calls=37, tokens=3_700, nano_usd=18_500), actor="test")
     racers = [
         subprocess.Popen(
-            [sys.executable, "-c", RACING_OWNER, kind, str(tmp_path), f"p{number}"],
+            [sys.executable, "-c", RACING_OWNER, kind, location, f"p{number}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -498,4 +510,3 @@ def test_four_processes_racing_for_a_ceiling_spend_exactly_what_it_allows(kind: 
     keys = [one.request_key for one in ledger.attempts(RUN) if one.state is HoldState.SETTLED]
     assert len(keys) == len(set(keys)) == 37
     ledger.close()
-    engine.dispose()

@@ -1,4 +1,4 @@
-"""Promises of RunRegistry, over every database (SQLite now)."""
+"""Promises of RunRegistry, over every database."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from baldistill.artifacts.ports import ArtifactRef
-from baldistill.database.engine import open_database, sqlite_url
-from baldistill.database.migrate import migrate
 from baldistill.errors import PermanentError
 from baldistill.events.facts import BaselineEvaluated, RunState
+from baldistill.testing.databases import DATABASE_KINDS, new_location, open_test_database
 from services.policy.adapters.sql_runs import SqlRunRegistry
 from services.policy.ports import RunRecord, RunRegistry
 
@@ -33,12 +32,12 @@ NEW = RunRecord(
 )
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=DATABASE_KINDS)
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunRegistry]:
-    engine = open_database(sqlite_url(tmp_path / "state.db"))
-    migrate(engine)
-    yield SqlRunRegistry(engine)
-    engine.dispose()
+    with new_location(request.param, tmp_path) as location:
+        engine = open_test_database(kind=request.param, location=location)
+        yield SqlRunRegistry(engine)
+        engine.dispose()
 
 
 def test_the_first_record_of_a_run_wins(registry: RunRegistry) -> None:

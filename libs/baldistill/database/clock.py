@@ -6,6 +6,13 @@ from typing import Protocol
 
 from sqlalchemy import Connection, text
 
+_NOW_MS = {
+    # julianday: unixepoch('subsec') needs SQLite 3.42. 2440587.5 is the Julian day of 1970-01-01.
+    "sqlite": text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"),
+    # Not now(): that is when the transaction began, and a transaction may have waited for a lock since.
+    "postgresql": text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"),
+}
+
 
 class DatabaseClock(Protocol):
     """Tells the time inside a transaction."""
@@ -19,6 +26,4 @@ class ServerClock:
 
     def now_ms(self, connection: Connection) -> int:
         """Ask the database."""
-        # julianday: unixepoch('subsec') needs SQLite 3.42. 2440587.5 is the Julian day of 1970-01-01.
-        statement = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")
-        return int(connection.execute(statement).scalar_one())
+        return int(connection.execute(_NOW_MS[connection.dialect.name]).scalar_one())

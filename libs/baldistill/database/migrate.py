@@ -10,11 +10,15 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from baldistill.database.engine import writing
+from baldistill.database.exclusive import lock_key
+from baldistill.database.postgres import take_transaction_lock
+from baldistill.database.transactions import writing
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+_LOCK_TIMEOUT_S = 60
 
 # Alembic's `op` is a module-wide proxy: two migrations in one process would mix.
 _ALEMBIC_LOCK = threading.Lock()
@@ -23,8 +27,8 @@ _ALEMBIC_LOCK = threading.Lock()
 def migrate(engine: Engine) -> None:
     """Apply all missing revisions in one transaction: all or none. Safe to call from many processes at once.
 
-    The version is read inside the same BEGIN IMMEDIATE that applies the revisions, so a second process waits and then
-    finds nothing to do. Raises StorageFull, DependencyUnavailable.
+    The version is read in the same transaction that applies the revisions, behind a lock (SQLite: BEGIN IMMEDIATE), so a
+    second process waits and then finds nothing to do. Raises StorageFull, DependencyUnavailable.
     """
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -34,5 +38,14 @@ def migrate(engine: Engine) -> None:
         return script._upgrade_revs("head", current)  # noqa: SLF001  (what alembic.command.upgrade calls)
 
     with _ALEMBIC_LOCK, writing(engine) as connection, EnvironmentContext(config, script, fn=revisions) as environment:
+        _wait_for_others(connection)
         environment.configure(connection=connection, transactional_ddl=True)
         environment.run_migrations()
+
+
+def _wait_for_others(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        # Changing tables takes longer than our transactions may, and so does waiting for whoever does it.
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'")
+        take_transaction_lock(connection, lock_key("migrate"))

@@ -98,16 +98,24 @@ class ServerProcess:
     def stop(self, *, timeout_s: float = 60.0) -> None:
         """End it politely, with SIGKILL after `timeout_s` seconds. Idempotent."""
         self._end(self._stop_signal, timeout_s=timeout_s)
-        self._end(signal.SIGKILL, timeout_s=timeout_s)
+        self.kill()
 
     def kill(self) -> None:
-        """End it by SIGKILL. Idempotent."""
-        self._end(signal.SIGKILL, timeout_s=60.0)
+        """End it and all its descendants by SIGKILL. Idempotent."""
+        if (pid := self.pid) is None:
+            return
+        family = _family(pid)
+        for member in family:
+            _send(member, signal.SIGKILL)
+        give_up_at = time.monotonic() + 60.0
+        while (self.pid is not None or any(map(_start_ticks, family))) and time.monotonic() < give_up_at:
+            time.sleep(_POLL_S)
 
     def send(self, signal_number: signal.Signals) -> None:
-        """Send a signal to the server and its children, e.g. SIGSTOP and SIGCONT."""
+        """Send a signal to the server and all its descendants, e.g. SIGSTOP and SIGCONT."""
         if (pid := self.pid) is not None:
-            os.killpg(pid, signal_number)
+            for member in _family(pid):
+                _send(member, signal_number)
 
     def _spawn(self, *, dies_with_parent: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -140,6 +148,26 @@ class ServerProcess:
             os.killpg(pid, signal_number)
         while self.pid is not None and time.monotonic() < give_up_at:
             time.sleep(_POLL_S)
+
+
+def _send(pid: int, signal_number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal_number)
+
+
+def _family(pid: int) -> list[int]:
+    """Return a process and its descendants, itself first. PostgreSQL's have sessions of their own: no group holds all."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                # proc(5): field 4 is the parent; the name before it may hold spaces and ends with a parenthesis.
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    family = [pid]
+    for member in family:
+        family += children.get(member, [])
+    return family
 
 
 def free_port() -> int:

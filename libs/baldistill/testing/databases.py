@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
 from baldistill.database.engine import open_database, sqlite_url
 from baldistill.database.migrate import migrate
+from baldistill.testing.postgres_server import drop_database, fresh_database
 
-DATABASE_KINDS = ("sqlite",)
+DATABASE_KINDS = ("sqlite", "postgres")
+
+
+@contextmanager
+def new_location(kind: str, folder: Path) -> Iterator[str]:
+    """Give a place for a database of its own: for `sqlite` the folder, for `postgres` a URL. Gone when the block ends."""
+    if kind == "sqlite":
+        yield str(folder)
+        return
+    url = fresh_database()
+    yield url
+    drop_database(url)
 
 
 def open_test_database(*, kind: str, location: str) -> Engine:
-    """Open and migrate a database. location: for `sqlite` a folder. The same location is the same database."""
-    if kind == "sqlite":
-        engine = open_database(sqlite_url(Path(location) / "baldistill.db"))
-        migrate(engine)
-        return engine
-    raise ValueError(f"no database is called '{kind}'; one of {', '.join(DATABASE_KINDS)}")
+    """Open and migrate a database. The same location is the same database, also for another process."""
+    if kind not in DATABASE_KINDS:
+        raise ValueError(f"no database is called '{kind}'; one of {', '.join(DATABASE_KINDS)}")
+    url = sqlite_url(Path(location) / "baldistill.db") if kind == "sqlite" else location
+    engine = open_database(url)
+    migrate(engine)
+    return engine
 
 
 class StoppedClock:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from baldistill.artifacts.ports import ArtifactRef
 from baldistill.database.clock import DatabaseClock, ServerClock
-from baldistill.database.engine import reading, writing
+from baldistill.database.engine import reading
+from baldistill.database.insertion import insert_once
+from baldistill.database.transactions import retrying
 from baldistill.errors import PermanentError
 from baldistill.events.facts import Fact, RunState
 from services.policy.ports import RunRecord, TimelineEntry
@@ -53,12 +56,13 @@ class SqlRunRegistry:
 
     def create(self, record: RunRecord) -> RunRecord:
         """Insert, or return the record that is already there."""
-        with writing(self._engine) as connection:
-            existing = _find(connection, tenant=record.tenant, run_id=record.run_id)
-            if existing is None:
-                values = _to_row(record) | {"created_at_ms": self._clock.now_ms(connection)}
-                connection.execute(_RUNS.insert().values(values))
-        return existing or record
+
+        def work(connection: sa.Connection) -> RunRecord:
+            values = _to_row(record) | {"created_at_ms": self._clock.now_ms(connection)}
+            insert_once(connection, _RUNS, values, key=("tenant", "run_id"))
+            return _find(connection, tenant=record.tenant, run_id=record.run_id) or record
+
+        return retrying(self._engine, work)
 
     def find(self, *, tenant: str, run_id: str) -> RunRecord | None:
         """Return a run's record, or None."""
@@ -95,15 +99,26 @@ class SqlRunRegistry:
             )
             .values({name: row[name] for name in names})
         )
-        with writing(self._engine) as connection:
-            return connection.execute(statement).rowcount == 1
+        tries = itertools.count(1)
+
+        def work(connection: sa.Connection) -> bool:
+            if connection.execute(statement).rowcount == 1:
+                return True
+            # A first try whose commit was never heard of may have made the change.
+            found = _find(connection, tenant=changed.tenant, run_id=changed.run_id) if next(tries) > 1 else None
+            return found is not None and _to_row(found) | {"baseline_evaluated": changed.baseline_evaluated} == row
+
+        return retrying(self._engine, work)
 
     def mark_baseline(self, *, tenant: str, run_id: str) -> RunRecord:
         """Remember that stage 0 is measured. Raises PermanentError for an unknown run."""
-        with writing(self._engine) as connection:
+
+        def work(connection: sa.Connection) -> RunRecord | None:
             where = (_RUNS.c.tenant == tenant, _RUNS.c.run_id == run_id)
             connection.execute(_RUNS.update().where(*where).values(baseline_evaluated=True))
-            record = _find(connection, tenant=tenant, run_id=run_id)
+            return _find(connection, tenant=tenant, run_id=run_id)
+
+        record = retrying(self._engine, work)
         if record is None:
             raise PermanentError(f"run '{run_id}' of tenant '{tenant}' is not known")
         return record
@@ -111,10 +126,8 @@ class SqlRunRegistry:
     def record_fact(self, fact: Fact, *, at: datetime) -> None:
         """Note when a fact was first seen; later sightings change nothing."""
         key = {"tenant": fact.tenant, "run_id": fact.run_id, "fact": type(fact).__name__, "stage": fact.stage}
-        with writing(self._engine) as connection:
-            conditions = [_TIMELINE.c[name] == value for name, value in key.items()]
-            if connection.execute(sa.select(_TIMELINE.c.fact).where(*conditions)).first() is None:
-                connection.execute(_TIMELINE.insert().values(**key, first_seen_ms=int(at.timestamp() * 1000)))
+        values = key | {"first_seen_ms": int(at.timestamp() * 1000)}
+        retrying(self._engine, lambda connection: insert_once(connection, _TIMELINE, values, key=tuple(key)))
 
     def timeline(self, *, tenant: str, run_id: str) -> list[TimelineEntry]:
         """Return a run's facts by the time they were first seen."""
@@ -133,9 +146,12 @@ class SqlRunRegistry:
 
     def forget(self, *, tenant: str, run_id: str) -> None:
         """Delete a run's record and timeline."""
-        with writing(self._engine) as connection:
+
+        def work(connection: sa.Connection) -> None:
             for table in (_TIMELINE, _RUNS):
                 connection.execute(table.delete().where(table.c.tenant == tenant, table.c.run_id == run_id))
+
+        retrying(self._engine, work)
 
 
 def _find(connection: sa.Connection, *, tenant: str, run_id: str) -> RunRecord | None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
+from baldistill.database.insertion import insert_once
+from services.teacher_gateway.adapters.sql_counters import lock_windows_of_budget
 from services.teacher_gateway.adapters.sql_tables import AUDIT, BUDGETS, TOP_UPS, WINDOWS
 from services.teacher_gateway.errors import BudgetMissing, CeilingTooLow, FencedOff, TopUpChanged
 from services.teacher_gateway.ledger.budgets import (
@@ -52,20 +54,36 @@ def find_budget(connection: Connection, path: BudgetPath) -> Mapping[str, Any] |
 
 
 def make_budget(
-    connection: Connection, path: BudgetPath, *, ceilings: Ceilings, window: WindowKind, actor: str, now_ms: int
-) -> int:
-    """Make a budget and the missing ones above it, as meters. Return its id."""
+    connection: Connection,
+    path: BudgetPath,
+    *,
+    ceilings: Ceilings,
+    window: WindowKind,
+    actor: str,
+    now_ms: int,
+    change_id: str | None = None,
+) -> bool:
+    """Make a budget and the missing ones above it, as meters. Return False where it was there already."""
     parent_id: int | None = None
     for level in path.chain[:-1]:
-        found = find_budget(connection, level)
-        parent_id = (
-            int(found["budget_id"])
-            if found is not None
-            else _insert_budget(
-                connection, level, parent_id, ceilings=_METER, window=WindowKind.LIFETIME, actor=actor, now_ms=now_ms
+        if (found := find_budget(connection, level)) is None:
+            lifetime = WindowKind.LIFETIME
+            _insert_budget(
+                connection,
+                level,
+                parent_id,
+                ceilings=_METER,
+                window=lifetime,
+                actor=actor,
+                now_ms=now_ms,
+                change_id=None,
             )
-        )
-    return _insert_budget(connection, path, parent_id, ceilings=ceilings, window=window, actor=actor, now_ms=now_ms)
+            # Ours, or that of whoever came first.
+            found = required_budget(connection, level)
+        parent_id = int(found["budget_id"])
+    return _insert_budget(
+        connection, path, parent_id, ceilings=ceilings, window=window, actor=actor, now_ms=now_ms, change_id=change_id
+    )
 
 
 def windows_of(connection: Connection, path: BudgetPath, *, now_ms: int) -> WindowIds:
@@ -80,15 +98,24 @@ def windows_of(connection: Connection, path: BudgetPath, *, now_ms: int) -> Wind
             if level.scope in (Scope.TENANT, Scope.RUN):
                 raise BudgetMissing(path=level)
             make_budget(connection, level, ceilings=_METER, window=WindowKind.LIFETIME, actor="ledger", now_ms=now_ms)
-            budget = find_budget(connection, level)
-            assert budget is not None
+            budget = required_budget(connection, level)
         by_scope[level.scope] = _window_of(connection, budget, now_ms=now_ms)
     return WindowIds(by_scope=by_scope)
 
 
-def replace_ceilings(connection: Connection, path: BudgetPath, ceilings: Ceilings, *, now_ms: int) -> None:
-    """Set the ceilings of a budget and of its current window. Raises BudgetMissing, CeilingTooLow."""
-    budget = required_budget(connection, path)
+def lock_budget(connection: Connection, path: BudgetPath) -> Mapping[str, Any]:
+    """Let nobody else change a budget until this transaction ends. Return its row as it is then. Raises BudgetMissing.
+
+    An update, because SELECT ... FOR UPDATE is silently nothing on SQLite.
+    """
+    budget_id = required_budget(connection, path)["budget_id"]
+    connection.execute(update(BUDGETS).where(BUDGETS.c.budget_id == budget_id).values(state=BUDGETS.c.state))
+    return required_budget(connection, path)
+
+
+def replace_ceilings(connection: Connection, budget: Mapping[str, Any], ceilings: Ceilings, *, now_ms: int) -> None:
+    """Set the ceilings of a locked budget and of its current window. Raises CeilingTooLow."""
+    path = path_of(budget)
     values = {f"ceiling_{unit}": getattr(ceilings, unit) for unit in UNITS}
     connection.execute(update(BUDGETS).where(BUDGETS.c.budget_id == budget["budget_id"]).values(values))
     start_ms = window_start_ms(WindowKind(budget["window_kind"]), now_ms)
@@ -105,57 +132,47 @@ def replace_ceilings(connection: Connection, path: BudgetPath, ceilings: Ceiling
         _explain_too_low(path, ceilings, windows)
 
 
-def locked_budget(connection: Connection, path: BudgetPath) -> Mapping[str, Any]:
-    """Return a budget's row, which nobody else changes until this transaction ends. Raises BudgetMissing."""
-    budget = required_budget(connection, path)
-    # An update of nothing: FOR UPDATE is silently no lock on SQLite.
-    mine = BUDGETS.c.budget_id == budget["budget_id"]
-    connection.execute(update(BUDGETS).where(mine).values(state=BUDGETS.c.state))
-    return required_budget(connection, path)
-
-
 def note_top_up(
-    connection: Connection, path: BudgetPath, budget_id: int, *, request_id: str, added: Mapping[str, int], now_ms: int
+    connection: Connection, budget: Mapping[str, Any], *, request_id: str, added: Mapping[str, int], now_ms: int
 ) -> bool:
-    """Remember an addition by its id; False where it was made before. The budget must be locked.
+    """Remember an addition to a locked budget by its id; False where it was made before.
 
     Raises TopUpChanged where another amount was added under this id.
     """
-    key = {"budget_id": budget_id, "request_id": request_id}
+    key = {"budget_id": budget["budget_id"], "request_id": request_id}
     amounts = {f"added_{unit}": added[unit] for unit in UNITS}
     conditions = [TOP_UPS.c[name] == value for name, value in key.items()]
     known = connection.execute(select(TOP_UPS).where(*conditions)).mappings().first()
     if known is not None:
         if any(known[name] != value for name, value in amounts.items()):
-            raise TopUpChanged(path=path, request_id=request_id)
+            raise TopUpChanged(path=path_of(budget), request_id=request_id)
         return False
     connection.execute(insert(TOP_UPS).values(**key, **amounts, at_ms=now_ms))
     return True
 
 
-def pass_fence(connection: Connection, path: BudgetPath, *, fence: int) -> None:
-    """Let a change of state through unless a later one was here before. Raises BudgetMissing, FencedOff."""
-    budget = required_budget(connection, path)
+def pass_fence(connection: Connection, budget: Mapping[str, Any], *, fence: int) -> None:
+    """Let a change of state through unless a later one was here before. Raises FencedOff."""
     mine = and_(BUDGETS.c.budget_id == budget["budget_id"], BUDGETS.c.fence <= fence)
     if connection.execute(update(BUDGETS).where(mine).values(fence=fence)).rowcount == 0:
-        raise FencedOff(path=path, fence=fence)
+        raise FencedOff(path=path_of(budget), fence=fence)
 
 
-def set_state(connection: Connection, path: BudgetPath, *, old: BudgetState, new: BudgetState) -> Mapping[str, Any]:
-    """Move a budget and all its windows from one state to another; nothing where it is in neither."""
-    budget = required_budget(connection, path)
+def set_state(connection: Connection, budget: Mapping[str, Any], *, old: BudgetState, new: BudgetState) -> bool:
+    """Move a locked budget and all its windows from one state to another. Return False where it is in another."""
+    # Marks under way are waited for: when a freeze returns, nothing more is marked SENT.
+    lock_windows_of_budget(connection, budget["budget_id"])
     for table in (BUDGETS, WINDOWS):
         mine = and_(table.c.budget_id == budget["budget_id"], table.c.state == old.value)
         connection.execute(update(table).where(mine).values(state=new.value))
-    return budget
+    return bool(budget["state"] == old.value)
 
 
-def reopen(connection: Connection, path: BudgetPath, *, now_ms: int) -> int:
-    """Open a closed budget and its current window. Return its id. Raises BudgetMissing, CeilingTooLow.
+def reopen(connection: Connection, budget: Mapping[str, Any], *, now_ms: int) -> None:
+    """Open a closed, locked budget and its current window. Raises CeilingTooLow.
 
     Windows that are over stay closed: they may be above their ceiling for good.
     """
-    budget = required_budget(connection, path)
     start_ms = window_start_ms(WindowKind(budget["window_kind"]), now_ms)
     closed = BudgetState.CLOSED.value
     current = and_(
@@ -168,10 +185,10 @@ def reopen(connection: Connection, path: BudgetPath, *, now_ms: int) -> int:
     ]
     connection.execute(update(WINDOWS).where(current, *below).values(state=BudgetState.OPEN.value))
     ceilings = Ceilings(**{unit: budget[f"ceiling_{unit}"] for unit in UNITS})
-    _explain_too_low(path, ceilings, connection.execute(select(WINDOWS).where(current)).mappings().all())
+    still_closed = connection.execute(select(WINDOWS).where(current)).mappings().all()
+    _explain_too_low(path_of(budget), ceilings, still_closed)
     mine = and_(BUDGETS.c.budget_id == budget["budget_id"], BUDGETS.c.state == closed)
     connection.execute(update(BUDGETS).where(mine).values(state=BudgetState.OPEN.value))
-    return int(budget["budget_id"])
 
 
 def required_budget(connection: Connection, path: BudgetPath) -> Mapping[str, Any]:
@@ -215,9 +232,10 @@ def record(
     budget_id: int | None = None,
     request_key: str | None = None,
     attempt: int | None = None,
+    change_id: str | None = None,
     **details: object,
 ) -> None:
-    """Append one line to the audit trail."""
+    """Append one line to the audit trail. change_id: names the change that a repeated transaction looks for."""
     values = {
         "at_ms": now_ms,
         "actor": actor,
@@ -226,8 +244,14 @@ def record(
         "request_key": request_key,
         "attempt": attempt,
         "details": json.dumps(details, sort_keys=True),
+        "change_id": change_id,
     }
     connection.execute(insert(AUDIT).values(values))
+
+
+def was_recorded(connection: Connection, change_id: str) -> bool:
+    """Tell whether a change is in the audit trail. Only sure under the lock that the change itself takes."""
+    return connection.execute(select(AUDIT.c.audit_id).where(AUDIT.c.change_id == change_id)).first() is not None
 
 
 def path_of(budget: Mapping[Any, Any]) -> BudgetPath:
@@ -244,26 +268,28 @@ def _insert_budget(
     window: WindowKind,
     actor: str,
     now_ms: int,
-) -> int:
+    change_id: str | None,
+) -> bool:
     limits = {f"ceiling_{unit}": getattr(ceilings, unit) for unit in UNITS}
-    statement = insert(BUDGETS).values(
-        parent_id=parent_id,
-        scope=path.scope.value,
-        tenant=path.tenant,
-        run_id=path.run_id,
-        stage=path.stage,
-        domain=path.domain,
-        window_kind=window.value,
-        state=BudgetState.OPEN.value,
-        created_at_ms=now_ms,
+    values = {
+        "parent_id": parent_id,
+        "scope": path.scope.value,
+        "tenant": path.tenant,
+        "run_id": path.run_id,
+        "stage": path.stage,
+        "domain": path.domain,
+        "window_kind": window.value,
+        "state": BudgetState.OPEN.value,
+        "created_at_ms": now_ms,
         **limits,
-    )
-    primary_key = connection.execute(statement).inserted_primary_key
-    assert primary_key is not None
-    budget_id = int(primary_key[0])
+    }
+    if not insert_once(connection, BUDGETS, values, key=("tenant", "run_id", "stage", "domain")):
+        return False
     if path.scope in (Scope.TENANT, Scope.RUN) or ceilings != _METER:
-        record(connection, actor=actor, action="create", now_ms=now_ms, budget_id=budget_id, path=str(path), **limits)
-    return budget_id
+        budget_id = required_budget(connection, path)["budget_id"]
+        trail = {"budget_id": budget_id, "path": str(path), "change_id": change_id, **limits}
+        record(connection, actor=actor, action="create", now_ms=now_ms, **trail)
+    return True
 
 
 def _window_of(connection: Connection, budget: Mapping[str, Any], *, now_ms: int) -> int:
@@ -274,20 +300,17 @@ def _window_of(connection: Connection, budget: Mapping[str, Any], *, now_ms: int
     found = connection.execute(wanted).scalar_one_or_none()
     if found is not None:
         return int(found)
-    # An update locks the budget's row against `replace_ceilings`, so the copied ceilings are the newest.
-    same_state = update(BUDGETS).where(BUDGETS.c.budget_id == budget["budget_id"]).values(state=BUDGETS.c.state)
-    connection.execute(same_state)
-    newest = connection.execute(select(BUDGETS).where(BUDGETS.c.budget_id == budget["budget_id"])).mappings().one()
-    statement = insert(WINDOWS).values(
-        budget_id=budget["budget_id"],
-        window_start_ms=start_ms,
-        state=newest["state"],
+    # Locked against `replace_ceilings`, so the copied ceilings are the newest.
+    newest = lock_budget(connection, path_of(budget))
+    values = {
+        "budget_id": budget["budget_id"],
+        "window_start_ms": start_ms,
+        "state": newest["state"],
         **{f"ceiling_{unit}": newest[f"ceiling_{unit}"] for unit in UNITS},
         **{f"{counter}_{unit}": 0 for unit in UNITS for counter in ("spent", "held", "unknown")},
-    )
-    primary_key = connection.execute(statement).inserted_primary_key
-    assert primary_key is not None
-    return int(primary_key[0])
+    }
+    insert_once(connection, WINDOWS, values, key=("budget_id", "window_start_ms"))
+    return int(connection.execute(wanted).scalar_one())
 
 
 def _status_of(row: Mapping[Any, Any], *, now_ms: int) -> BudgetStatus:

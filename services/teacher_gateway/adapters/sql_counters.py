@@ -17,8 +17,18 @@ _LOCK_ORDER = WINDOWS.c.window_id
 
 
 def lock_windows(connection: Connection, window_ids: Iterable[int]) -> None:
-    """Take the row locks of a whole group in one order. For deadlocks only: correctness never depends on it."""
+    """Take the row locks of a whole group in one order, before any hold of it is touched.
+
+    The counters' correctness does not depend on it: it is against deadlocks, and lets a repeated transaction wait for its
+    own earlier one. As strong as an update needs, and no stronger: marks under way (`share_windows_of_hold`) are not waited for.
+    """
     wanted = select(_LOCK_ORDER).where(_LOCK_ORDER.in_(sorted(set(window_ids)))).order_by(_LOCK_ORDER)
+    connection.execute(wanted.with_for_update(key_share=True)).all()
+
+
+def lock_windows_of_budget(connection: Connection, budget_id: int) -> None:
+    """Wait until no transaction shares a budget's windows, and let none share them until this one ends."""
+    wanted = select(_LOCK_ORDER).where(WINDOWS.c.budget_id == budget_id).order_by(_LOCK_ORDER)
     connection.execute(wanted.with_for_update()).all()
 
 
@@ -52,8 +62,7 @@ def move(
     spent: Amounts = Amounts(),  # noqa: B008
     unknown: Amounts = Amounts(),  # noqa: B008
 ) -> None:
-    """Add (negative: take away) amounts to counters of windows."""
-    lock_windows(connection, window_ids)
+    """Add (negative: take away) amounts to counters of windows, whose locks the caller took."""
     columns = WINDOWS.c
     changes = {
         f"{counter}_{unit}": columns[f"{counter}_{unit}"] + getattr(amounts, unit)

@@ -1,62 +1,27 @@
-"""Holds in SQL: reserved in all budgets or in none, marked, booked, swept (DESIGN 4)."""
+"""Holds in SQL: marked, booked, swept (DESIGN 4). Windows are locked before holds, here and in reserves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, exists, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Connection, exists, select, update
 
-from services.teacher_gateway.adapters.sql_budgets import WindowIds, path_of, record
-from services.teacher_gateway.adapters.sql_counters import move, negated, try_hold, unit_that_refused
-from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, find_reply, settle, windows_of_hold
-from services.teacher_gateway.adapters.sql_tables import BUDGETS, HOLDS, REPLIES, WINDOWS
-from services.teacher_gateway.ledger.budgets import UNITS, Amounts, BudgetState
-from services.teacher_gateway.ledger.holds import (
-    AlreadyStored,
-    Booking,
-    HoldState,
-    InFlight,
-    PromptMismatch,
-    Refused,
-    Reserved,
-    ReserveOutcome,
-    ReserveRequest,
-)
+from services.teacher_gateway.adapters.sql_budgets import record
+from services.teacher_gateway.adapters.sql_counters import lock_windows, move, negated
+from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, settle, windows_of_hold
+from services.teacher_gateway.adapters.sql_tables import HOLDS, REPLIES, WINDOWS
+from services.teacher_gateway.ledger.budgets import Amounts, BudgetState
+from services.teacher_gateway.ledger.holds import Booking, HoldState, Reserved
 
 
-def reserve_one(
-    connection: Connection, request: ReserveRequest, windows: WindowIds, *, owner_id: str, now_ms: int
-) -> ReserveOutcome:
-    """Hold one request in every window of its chain, or change nothing."""
-    last = _last_attempt(connection, request.request_key)
-    if last is not None and last["prompt_sha256"] != request.prompt_sha256:
-        return PromptMismatch(stored_sha256=str(last["prompt_sha256"]))
-    reply = find_reply(connection, request.request_key)
-    if reply is not None:
-        return AlreadyStored(reply=reply)
-    if last is not None and HoldState(last["state"]) in (HoldState.HELD, HoldState.SENT):
-        return InFlight(attempt=int(last["attempt"]))
-    attempt = 1 if last is None else int(last["attempt"]) + 1
-    amounts = Amounts(calls=request.bound.calls, tokens=request.bound.tokens, nano_usd=request.bound.nano_usd)
-    savepoint = connection.begin_nested()
-    try:
-        hold_id = _insert_hold(connection, request, windows, attempt=attempt, owner_id=owner_id, now_ms=now_ms)
-    except IntegrityError:
-        # Another replica took this attempt between our look and our insert.
-        savepoint.rollback()
-        return InFlight(attempt=attempt)
-    refusing = next((one for one in windows.ids if not try_hold(connection, one, amounts)), None)
-    if refusing is not None:
-        savepoint.rollback()
-        return _refusal(connection, refusing, amounts)
-    savepoint.commit()
-    return Reserved(hold_id=hold_id, request_key=request.request_key, attempt=attempt)
+def mark_sent(connection: Connection, reserved: Reserved, *, mark_id: str, owner_id: str, now_ms: int) -> bool:
+    """HELD -> SENT, where the hold is still ours, its budgets are open, and no late answer made it needless.
 
-
-def mark_sent(connection: Connection, reserved: Reserved, *, owner_id: str, now_ms: int) -> bool:
-    """HELD -> SENT, where the hold is still ours, its budgets are open, and no late answer made it needless."""
+    mark_id: names this mark; repeated under the same name it finds itself.
+    """
+    # Who freezes waits for us from here on, so that nothing is marked after a freeze returned.
+    share_windows_of_hold(connection, reserved.hold_id)
     columns = HOLDS.c
     not_open = exists().where(
         WINDOWS.c.window_id.in_([columns[name] for name in WINDOW_COLUMNS.values()]),
@@ -75,19 +40,82 @@ def mark_sent(connection: Connection, reserved: Reserved, *, owner_id: str, now_
         )
         .values(
             state=HoldState.SENT.value,
+            mark_id=mark_id,
             sent_at_ms=now_ms,
             deadline_at_ms=columns.deadline_at_ms - columns.expires_at_ms + now_ms,
         )
     )
-    return connection.execute(statement).rowcount == 1
+    if connection.execute(statement).rowcount == 1:
+        return True
+    marked = select(columns.hold_id).where(
+        columns.hold_id == reserved.hold_id, columns.mark_id == mark_id, columns.state == HoldState.SENT.value
+    )
+    return connection.execute(marked).first() is not None
 
 
 def book(connection: Connection, reserved: Reserved, booking: Booking, *, now_ms: int) -> HoldState:
     """End an attempt once; a settlement also corrects an UNKNOWN. Return the state that stands."""
-    before = _end(connection, reserved.hold_id, booking, now_ms=now_ms)
-    hold = connection.execute(select(HOLDS).where(HOLDS.c.hold_id == reserved.hold_id)).mappings().one()
+    wanted = select(HOLDS).where(HOLDS.c.hold_id == reserved.hold_id)
+    hold = connection.execute(wanted).mappings().one()
+    # A hold's windows never change, so they can be read before they are locked.
+    lock_windows(connection, windows_of_hold(hold))
+    if _book_locked(connection, hold, booking, now_ms=now_ms):
+        return booking.state
+    return HoldState(connection.execute(wanted.with_only_columns(HOLDS.c.state)).scalar_one())
+
+
+def sweep_owner(connection: Connection, owner_id: str, *, deadline_before_ms: int | None, now_ms: int) -> int:
+    """End a dead owner's open holds, all or those whose call deadline has passed. Return how many."""
+    mine: list[ColumnElement[bool]] = [HOLDS.c.state.in_((HoldState.HELD.value, HoldState.SENT.value))]
+    if deadline_before_ms is not None:
+        mine.append(HOLDS.c.deadline_at_ms < deadline_before_ms)
+    return _sweep(connection, owner_id, *mine, outcome="owner_died", now_ms=now_ms)
+
+
+def release_expired(connection: Connection, owner_id: str, *, now_ms: int) -> int:
+    """Release a living owner's holds that can no longer be sent: its reserve was committed, but never heard of that."""
+    mine = (HOLDS.c.state == HoldState.HELD.value, HOLDS.c.expires_at_ms <= now_ms)
+    return _sweep(connection, owner_id, *mine, outcome="expired", now_ms=now_ms)
+
+
+def _sweep(connection: Connection, owner_id: str, *conditions: ColumnElement[bool], outcome: str, now_ms: int) -> int:
+    wanted = select(HOLDS).where(HOLDS.c.owner_id == owner_id, *conditions).order_by(HOLDS.c.hold_id)
+    holds = connection.execute(wanted).mappings().all()
+    if holds:
+        lock_windows(connection, (window_id for hold in holds for window_id in windows_of_hold(hold)))
+    return sum(_sweep_locked(connection, hold, outcome=outcome, now_ms=now_ms) for hold in holds)
+
+
+def _sweep_locked(connection: Connection, hold: Mapping[Any, Any], *, outcome: str, now_ms: int) -> bool:
+    was_sent = hold["state"] == HoldState.SENT.value
+    booking = Booking(state=HoldState.UNKNOWN if was_sent else HoldState.RELEASED, outcome=outcome)
+    # A hold that was marked since we read it is SENT: what nobody saw sent is released only from HELD.
+    if not _book_locked(connection, hold, booking, now_ms=now_ms, only_from=HoldState(hold["state"])):
+        return False
+    record(
+        connection,
+        actor="sweeper",
+        action=booking.state.value,
+        now_ms=now_ms,
+        request_key=hold["request_key"],
+        attempt=hold["attempt"],
+        owner_id=hold["owner_id"],
+    )
+    return True
+
+
+def _book_locked(
+    connection: Connection,
+    hold: Mapping[Any, Any],
+    booking: Booking,
+    *,
+    now_ms: int,
+    only_from: HoldState | None = None,
+) -> bool:
+    """End an attempt whose windows are locked. Return False where its state does not allow it."""
+    before = _end(connection, hold["hold_id"], booking, now_ms=now_ms, only_from=only_from)
     if before is None:
-        return HoldState(hold["state"])
+        return False
     bound = Amounts(calls=1, tokens=int(hold["bound_tokens"]), nano_usd=int(hold["bound_nano_usd"]))
     windows = windows_of_hold(hold)
     if booking.state is HoldState.RELEASED:
@@ -96,104 +124,19 @@ def book(connection: Connection, reserved: Reserved, booking: Booking, *, now_ms
         move(connection, windows, held=negated(bound), spent=bound, unknown=bound)
     else:
         settle(connection, hold, booking, bound=bound, before=before, now_ms=now_ms)
-    return booking.state
+    return True
 
 
-def sweep_owner(connection: Connection, owner_id: str, *, deadline_before_ms: int | None, now_ms: int) -> int:
-    """End an owner's open holds, all or those whose call deadline has passed. Return how many."""
-    columns = HOLDS.c
-    mine = [columns.owner_id == owner_id, columns.state.in_((HoldState.HELD.value, HoldState.SENT.value))]
-    if deadline_before_ms is not None:
-        mine.append(columns.deadline_at_ms < deadline_before_ms)
-    swept = 0
-    for hold in connection.execute(select(HOLDS).where(*mine).order_by(columns.hold_id)).mappings().all():
-        was_sent = hold["state"] == HoldState.SENT.value
-        booking = Booking(state=HoldState.UNKNOWN if was_sent else HoldState.RELEASED, outcome="owner_died")
-        reserved = Reserved(hold_id=hold["hold_id"], request_key=hold["request_key"], attempt=hold["attempt"])
-        if book(connection, reserved, booking, now_ms=now_ms) is booking.state:
-            swept += 1
-            record(
-                connection,
-                actor="sweeper",
-                action=booking.state.value,
-                now_ms=now_ms,
-                request_key=reserved.request_key,
-                attempt=reserved.attempt,
-                owner_id=owner_id,
-            )
-    return swept
-
-
-def _last_attempt(connection: Connection, request_key: str) -> Mapping[Any, Any] | None:
-    statement = (
-        select(HOLDS.c.attempt, HOLDS.c.state, HOLDS.c.prompt_sha256)
-        .where(HOLDS.c.request_key == request_key)
-        .order_by(HOLDS.c.attempt.desc())
-        .limit(1)
-    )
-    return connection.execute(statement).mappings().first()
-
-
-def _insert_hold(
-    connection: Connection,
-    request: ReserveRequest,
-    windows: WindowIds,
-    *,
-    attempt: int,
-    owner_id: str,
-    now_ms: int,
-) -> int:
-    expires_at_ms = now_ms + request.send_within_ms
-    statement = insert(HOLDS).values(
-        request_key=request.request_key,
-        attempt=attempt,
-        prompt_sha256=request.prompt_sha256,
-        owner_id=owner_id,
-        state=HoldState.HELD.value,
-        outcome="",
-        bound_tokens=request.bound.tokens,
-        bound_nano_usd=request.bound.nano_usd,
-        price_version=request.price_version,
-        reserved_at_ms=now_ms,
-        expires_at_ms=expires_at_ms,
-        deadline_at_ms=expires_at_ms + request.call_timeout_ms,
-        **{WINDOW_COLUMNS[scope]: window_id for scope, window_id in windows.by_scope.items()},
-    )
-    primary_key = connection.execute(statement).inserted_primary_key
-    assert primary_key is not None
-    return int(primary_key[0])
-
-
-def _refusal(connection: Connection, window_id: int, amounts: Amounts) -> Refused:
-    """Say which ceiling refused. Read after the fact: for the message and for waiting, never for a decision."""
-    joined = WINDOWS.join(BUDGETS, BUDGETS.c.budget_id == WINDOWS.c.budget_id)
-    window = connection.execute(select(WINDOWS).where(WINDOWS.c.window_id == window_id)).one()
-    budget = (
-        connection.execute(select(BUDGETS).select_from(joined).where(WINDOWS.c.window_id == window_id)).mappings().one()
-    )
-    values = window._mapping  # noqa: SLF001  (the public way to read a row by name)
-    state = BudgetState(values["state"])
-    unit = unit_that_refused(window, amounts) if state is BudgetState.OPEN else "state"
-    known = unit in UNITS
-    return Refused(
-        path=path_of(budget),
-        state=state,
-        unit=unit,
-        ceiling=values[f"ceiling_{unit}"] if known else 0,
-        spent=values[f"spent_{unit}"] if known else 0,
-        held=values[f"held_{unit}"] if known else 0,
-        asked=getattr(amounts, unit) if known else 0,
-    )
-
-
-def _end(connection: Connection, hold_id: int, booking: Booking, *, now_ms: int) -> HoldState | None:
+def _end(
+    connection: Connection, hold_id: int, booking: Booking, *, now_ms: int, only_from: HoldState | None = None
+) -> HoldState | None:
     """Change the hold's state if its present one allows it. Return the state before, None where nothing changed."""
     allowed = {
         HoldState.RELEASED: (HoldState.HELD, HoldState.SENT),
         HoldState.UNKNOWN: (HoldState.SENT,),
         HoldState.SETTLED: (HoldState.SENT, HoldState.UNKNOWN),
     }[booking.state]
-    for before in allowed:
+    for before in allowed if only_from is None else (only_from,):
         statement = (
             update(HOLDS)
             .where(HOLDS.c.hold_id == hold_id, HOLDS.c.state == before.value)
@@ -202,3 +145,12 @@ def _end(connection: Connection, hold_id: int, booking: Booking, *, now_ms: int)
         if connection.execute(statement).rowcount == 1:
             return before
     return None
+
+
+def share_windows_of_hold(connection: Connection, hold_id: int) -> None:
+    """Let nobody freeze a hold's windows until this transaction ends; their counters may change."""
+    windows_of_it = [HOLDS.c[name] for name in WINDOW_COLUMNS.values()]
+    joined = WINDOWS.join(HOLDS, WINDOWS.c.window_id.in_(windows_of_it))
+    wanted = select(WINDOWS.c.window_id).select_from(joined).where(HOLDS.c.hold_id == hold_id)
+    ordered = wanted.order_by(WINDOWS.c.window_id)
+    connection.execute(ordered.with_for_update(read=True, key_share=True, of=WINDOWS)).all()

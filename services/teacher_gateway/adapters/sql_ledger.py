@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine, select
 
 from baldistill.database.clock import DatabaseClock, ServerClock
-from baldistill.database.engine import reading, writing
+from baldistill.database.engine import reading
+from baldistill.database.transactions import retrying
 from baldistill.errors import DependencyUnavailable
-from services.teacher_gateway.adapters import sql_budgets, sql_holds, sql_owners, sql_settlement
+from services.teacher_gateway.adapters import sql_budgets, sql_holds, sql_owners, sql_reserves, sql_settlement
 from services.teacher_gateway.adapters.sql_counters import lock_windows
 from services.teacher_gateway.adapters.sql_tables import HOLDS, WINDOWS
 from services.teacher_gateway.ledger.budgets import (
@@ -32,6 +36,19 @@ from services.teacher_gateway.ledger.holds import (
     ReserveOutcome,
     ReserveRequest,
 )
+
+Result = TypeVar("Result")
+_Result_co = TypeVar("_Result_co", covariant=True)
+# What a change writes into the audit trail.
+Trail: TypeAlias = dict[str, Any]
+Change: TypeAlias = Callable[[Connection, Mapping[str, Any], int], Trail | None]
+
+
+class _Work(Protocol[_Result_co]):
+    """What one transaction does."""
+
+    def __call__(self, connection: Connection, /, *, now_ms: int) -> _Result_co: ...
+
 
 # The lease is three beats of 5 s (DESIGN 4), so that one late beat is no death.
 DEFAULT_LEASE_S = 15.0
@@ -60,11 +77,11 @@ class SqlLedger:
         self._engine = engine
         self._clock = clock or ServerClock()
         # SQLite has one writer anyway; threads that queue here are served in turn instead of polling the file.
-        self._one_writer = threading.Lock()
+        alone = engine.dialect.name == "sqlite"
+        self._one_writer: AbstractContextManager[object] = threading.Lock() if alone else nullcontext()
         self._closed = False
         self._owner = sql_owners.Owner(lock_folder=lock_folder, lease_s=lease_s)
-        with self._writing() as (connection, now_ms):
-            self._owner.register(connection, now_ms=now_ms)
+        self._write(self._owner.register)
 
     @property
     def owner_id(self) -> str:
@@ -76,15 +93,22 @@ class SqlLedger:
         with reading(self._engine) as connection:
             if sql_budgets.find_budget(connection, path) is not None:
                 return False
-        with self._writing() as (connection, now_ms):
-            if sql_budgets.find_budget(connection, path) is not None:
-                return False
-            sql_budgets.make_budget(connection, path, ceilings=ceilings, window=window, actor=actor, now_ms=now_ms)
-            return True
+        change_id = _new_id()
+
+        def make(connection: Connection, *, now_ms: int) -> bool:
+            made = sql_budgets.make_budget(
+                connection, path, ceilings=ceilings, window=window, actor=actor, now_ms=now_ms, change_id=change_id
+            )
+            return made or sql_budgets.was_recorded(connection, change_id)
+
+        return self._write(make)
 
     def set_ceilings(self, path: BudgetPath, ceilings: Ceilings, *, actor: str) -> None:
-        with self._writing() as (connection, now_ms):
-            self._set_ceilings(connection, path, ceilings, actor=actor, action="set_ceilings", now_ms=now_ms)
+        def change(connection: Connection, budget: Mapping[str, Any], now_ms: int) -> Trail:
+            sql_budgets.replace_ceilings(connection, budget, ceilings, now_ms=now_ms)
+            return {unit: getattr(ceilings, unit) for unit in UNITS}
+
+        self._change(path, change, actor=actor, action="set_ceilings")
 
     def top_up(
         self,
@@ -99,15 +123,18 @@ class SqlLedger:
         if min(calls, tokens, nano_usd) < 0:
             raise ValueError("a top-up only raises ceilings")
         added = {"calls": calls, "tokens": tokens, "nano_usd": nano_usd}
-        with self._writing() as (connection, now_ms):
-            budget = sql_budgets.locked_budget(connection, path)
+
+        def change(connection: Connection, budget: Mapping[str, Any], now_ms: int) -> Trail | None:
             if request_id and not sql_budgets.note_top_up(
-                connection, path, budget["budget_id"], request_id=request_id, added=added, now_ms=now_ms
+                connection, budget, request_id=request_id, added=added, now_ms=now_ms
             ):
-                return
+                return None
             old = {unit: budget[f"ceiling_{unit}"] for unit in UNITS}
             raised = {unit: None if old[unit] is None else old[unit] + added[unit] for unit in UNITS}
-            self._set_ceilings(connection, path, Ceilings(**raised), actor=actor, action="top_up", now_ms=now_ms)
+            sql_budgets.replace_ceilings(connection, budget, Ceilings(**raised), now_ms=now_ms)
+            return raised
+
+        self._change(path, change, actor=actor, action="top_up")
 
     def freeze(self, path: BudgetPath, *, fence: int = 0, actor: str) -> None:
         old, new = BudgetState.OPEN, BudgetState.FROZEN
@@ -118,40 +145,33 @@ class SqlLedger:
         self._change_state(path, old=old, new=new, fence=fence, actor=actor, action="unfreeze")
 
     def reopen(self, path: BudgetPath, *, actor: str) -> None:
-        with self._writing() as (connection, now_ms):
-            budget_id = sql_budgets.reopen(connection, path, now_ms=now_ms)
-            sql_budgets.record(connection, actor=actor, action="reopen", now_ms=now_ms, budget_id=budget_id)
+        def change(connection: Connection, budget: Mapping[str, Any], now_ms: int) -> Trail:
+            sql_budgets.reopen(connection, budget, now_ms=now_ms)
+            return {}
+
+        self._change(path, change, actor=actor, action="reopen")
 
     def reserve(self, requests: Sequence[ReserveRequest]) -> list[ReserveOutcome]:
         if self._closed:
             raise DependencyUnavailable(dependency="ledger", reason="this process has closed it")
-        with self._writing() as (connection, now_ms):
-            windows = [sql_budgets.windows_of(connection, request.path, now_ms=now_ms) for request in requests]
-            lock_windows(connection, (window_id for chain in windows for window_id in chain.ids))
-            return [
-                sql_holds.reserve_one(connection, request, chain, owner_id=self.owner_id, now_ms=now_ms)
-                for request, chain in zip(requests, windows, strict=True)
-            ]
+        reserve_ids = [_new_id() for _ in requests]
+        return self._write(partial(self._reserve, requests, reserve_ids))
 
     def mark_sent(self, reserved: Reserved) -> bool:
-        with self._writing() as (connection, now_ms):
-            return sql_holds.mark_sent(connection, reserved, owner_id=self.owner_id, now_ms=now_ms)
+        return self._write(partial(sql_holds.mark_sent, reserved=reserved, mark_id=_new_id(), owner_id=self.owner_id))
 
     def book(self, reserved: Reserved, booking: Booking) -> HoldState:
-        with self._writing() as (connection, now_ms):
-            return sql_holds.book(connection, reserved, booking, now_ms=now_ms)
+        return self._write(partial(sql_holds.book, reserved=reserved, booking=booking))
 
     def find_reply(self, request_key: str) -> Reply | None:
         with reading(self._engine) as connection:
             return sql_settlement.find_reply(connection, request_key)
 
     def sweep(self, *, trust_leases: bool) -> int:
-        with self._writing() as (connection, now_ms):
-            return sql_owners.sweep(connection, own_id=self.owner_id, trust_leases=trust_leases, now_ms=now_ms)
+        return self._write(partial(sql_owners.sweep, own_id=self.owner_id, trust_leases=trust_leases))
 
     def beat(self) -> None:
-        with self._writing() as (connection, now_ms):
-            self._owner.beat(connection, now_ms=now_ms)
+        self._write(self._owner.beat)
 
     def budget_tree(self, path: BudgetPath) -> list[BudgetStatus]:
         return read_budget_tree(self._engine, path, clock=self._clock)
@@ -179,35 +199,71 @@ class SqlLedger:
             return
         self._closed = True
         try:
-            with self._writing() as (connection, now_ms):
-                self._owner.end(connection, now_ms=now_ms)
+            self._write(self._owner.end)
         finally:
             self._owner.release_lock()
 
-    @contextmanager
-    def _writing(self) -> Iterator[tuple[Connection, int]]:
-        with self._one_writer, writing(self._engine) as connection:
-            yield connection, self._clock.now_ms(connection)
+    def _write(self, work: _Work[Result]) -> Result:
+        """Do one transaction's work, at the database's time; again where it was lost."""
 
-    def _set_ceilings(
-        self, connection: Connection, path: BudgetPath, ceilings: Ceilings, *, actor: str, action: str, now_ms: int
-    ) -> None:
-        sql_budgets.replace_ceilings(connection, path, ceilings, now_ms=now_ms)
-        sql_budgets.record(
-            connection,
-            actor=actor,
-            action=action,
-            now_ms=now_ms,
-            budget_id=sql_budgets.required_budget(connection, path)["budget_id"],
-            **{unit: getattr(ceilings, unit) for unit in UNITS},
-        )
+        def timed(connection: Connection) -> Result:
+            return work(connection, now_ms=self._clock.now_ms(connection))
+
+        with self._one_writer:
+            return retrying(self._engine, timed)
+
+    def _reserve(
+        self, requests: Sequence[ReserveRequest], reserve_ids: Sequence[str], connection: Connection, *, now_ms: int
+    ) -> list[ReserveOutcome]:
+        # In one order, as rows that are made here lock like others.
+        paths = sorted({request.path for request in requests}, key=lambda path: path.sort_key)
+        windows = {path: sql_budgets.windows_of(connection, path, now_ms=now_ms) for path in paths}
+        lock_windows(connection, (window_id for chain in windows.values() for window_id in chain.ids))
+        return [
+            sql_reserves.reserve_one(
+                connection,
+                request,
+                windows[request.path],
+                reserve_id=reserve_id,
+                owner_id=self.owner_id,
+                now_ms=now_ms,
+            )
+            for request, reserve_id in zip(requests, reserve_ids, strict=True)
+        ]
+
+    def _change(self, path: BudgetPath, change: Change, *, actor: str, action: str) -> None:
+        """Change a budget once, however often the transaction is repeated, and write it into the audit trail."""
+        change_id = _new_id()
+
+        def work(connection: Connection, *, now_ms: int) -> None:
+            budget = sql_budgets.lock_budget(connection, path)
+            if sql_budgets.was_recorded(connection, change_id):
+                return
+            trail = change(connection, budget, now_ms)
+            if trail is not None:
+                sql_budgets.record(
+                    connection,
+                    actor=actor,
+                    action=action,
+                    now_ms=now_ms,
+                    budget_id=budget["budget_id"],
+                    change_id=change_id,
+                    **trail,
+                )
+
+        self._write(work)
 
     def _change_state(
         self, path: BudgetPath, *, old: BudgetState, new: BudgetState, fence: int, actor: str, action: str
     ) -> None:
-        with self._writing() as (connection, now_ms):
+        def change(connection: Connection, budget: Mapping[str, Any], now_ms: int) -> Trail | None:  # noqa: ARG001
             if fence:
-                sql_budgets.pass_fence(connection, path, fence=fence)
-            budget = sql_budgets.set_state(connection, path, old=old, new=new)
-            if budget["state"] == old.value:
-                sql_budgets.record(connection, actor=actor, action=action, now_ms=now_ms, budget_id=budget["budget_id"])
+                sql_budgets.pass_fence(connection, budget, fence=fence)
+            return {} if sql_budgets.set_state(connection, budget, old=old, new=new) else None
+
+        self._change(path, change, actor=actor, action=action)
+
+
+def _new_id() -> str:
+    """Name one call, so that its transaction can be repeated and finds what it did before (ADR 13)."""
+    return uuid.uuid4().hex

@@ -7,10 +7,11 @@ import socket
 import uuid
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, or_, select, update
 
+from baldistill.database.insertion import insert_once
 from services.teacher_gateway.adapters.owner_lock import OwnerLock, forget, is_proven_dead
-from services.teacher_gateway.adapters.sql_holds import sweep_owner
+from services.teacher_gateway.adapters.sql_holds import release_expired, sweep_owner
 from services.teacher_gateway.adapters.sql_tables import HOLDS, OWNERS
 
 # A silent owner is dead after this many leases. Source: DESIGN 4.
@@ -28,15 +29,15 @@ class Owner:
 
     def register(self, connection: Connection, *, now_ms: int) -> None:
         """Write this owner's row."""
-        statement = insert(OWNERS).values(
-            owner_id=self.owner_id,
-            machine=socket.gethostname(),
-            pid=os.getpid(),
-            lock_path=str(self._lock.path) if self._lock else None,
-            lease_ms=self._lease_ms,
-            beat_at_ms=now_ms,
-        )
-        connection.execute(statement)
+        values = {
+            "owner_id": self.owner_id,
+            "machine": socket.gethostname(),
+            "pid": os.getpid(),
+            "lock_path": str(self._lock.path) if self._lock else None,
+            "lease_ms": self._lease_ms,
+            "beat_at_ms": now_ms,
+        }
+        insert_once(connection, OWNERS, values, key=("owner_id",))
 
     def beat(self, connection: Connection, *, now_ms: int) -> None:
         """Renew the lease."""
@@ -55,7 +56,7 @@ class Owner:
 
 
 def sweep(connection: Connection, *, own_id: str, trust_leases: bool, now_ms: int) -> int:
-    """End the open holds of dead owners. Return how many.
+    """End the open holds of dead owners, and our own that can no longer be sent. Return how many.
 
     Proven dead: at once. Silent for two leases: those whose call deadline has passed, because such a process may only
     be stopped, and its call may still be answered.
@@ -65,7 +66,7 @@ def sweep(connection: Connection, *, own_id: str, trust_leases: bool, now_ms: in
     # Owners that never said good-bye are looked at without holds too: their proof of life is to be cleared away.
     of_interest = or_(columns.ended_at_ms.is_(None), columns.owner_id.in_(with_open_holds))
     wanted = select(OWNERS).where(columns.owner_id != own_id, of_interest)
-    swept = 0
+    swept = release_expired(connection, own_id, now_ms=now_ms)
     for owner in connection.execute(wanted).mappings().all():
         lock_path = Path(owner["lock_path"]) if owner["lock_path"] else None
         same_machine = owner["machine"] == socket.gethostname()

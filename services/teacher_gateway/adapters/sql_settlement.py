@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
+from baldistill.database.insertion import insert_once
 from services.teacher_gateway.adapters.sql_budgets import record
 from services.teacher_gateway.adapters.sql_counters import move, negated, unit_that_refused
 from services.teacher_gateway.adapters.sql_tables import BUDGETS, HOLDS, REPLIES, WINDOWS
@@ -77,21 +78,19 @@ def windows_of_hold(hold: Mapping[Any, Any]) -> Sequence[int]:
 def _store_reply(connection: Connection, hold: Mapping[Any, Any], booking: Booking, *, now_ms: int) -> None:
     """Keep the first answer: a later attempt of the same key may have answered before this one was known."""
     assert booking.reply is not None
-    if find_reply(connection, hold["request_key"]) is not None:
-        return
     reply = booking.reply
-    statement = insert(REPLIES).values(
-        request_key=hold["request_key"],
-        attempt=hold["attempt"],
-        prompt_sha256=hold["prompt_sha256"],
-        model=reply.model,
-        text=reply.text,
-        finish_reason=reply.finish_reason,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-        stored_at_ms=now_ms,
-    )
-    connection.execute(statement)
+    values = {
+        "request_key": hold["request_key"],
+        "attempt": hold["attempt"],
+        "prompt_sha256": hold["prompt_sha256"],
+        "model": reply.model,
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "stored_at_ms": now_ms,
+    }
+    insert_once(connection, REPLIES, values, key=("request_key",))
 
 
 def _close_overbilled(

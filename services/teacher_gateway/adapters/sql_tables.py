@@ -5,11 +5,13 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text
 
 METADATA = MetaData()
+# SQLite numbers rows by itself only in a column of type INTEGER, which is 64 bits there.
+_ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
 
 BUDGETS = Table(
     "budgets",
     METADATA,
-    Column("budget_id", Integer, primary_key=True),
+    Column("budget_id", _ROW_ID, primary_key=True),
     Column("parent_id", BigInteger),
     Column("scope", Text, nullable=False),
     Column("tenant", Text, nullable=False),
@@ -39,7 +41,7 @@ TOP_UPS = Table(
 WINDOWS = Table(
     "budget_windows",
     METADATA,
-    Column("window_id", Integer, primary_key=True),
+    Column("window_id", _ROW_ID, primary_key=True),
     Column("budget_id", BigInteger, nullable=False),
     Column("window_start_ms", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
@@ -68,7 +70,7 @@ OWNERS = Table(
 HOLDS = Table(
     "holds",
     METADATA,
-    Column("hold_id", Integer, primary_key=True),
+    Column("hold_id", _ROW_ID, primary_key=True),
     Column("request_key", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("prompt_sha256", Text, nullable=False),
@@ -89,6 +91,9 @@ HOLDS = Table(
     Column("deadline_at_ms", BigInteger, nullable=False),
     Column("sent_at_ms", BigInteger),
     Column("ended_at_ms", BigInteger),
+    # Made by the client, so that a repeated transaction finds what it did before (ADR 13).
+    Column("reserve_id", Text),
+    Column("mark_id", Text),
 )
 
 REPLIES = Table(
@@ -108,7 +113,7 @@ REPLIES = Table(
 AUDIT = Table(
     "ledger_audit",
     METADATA,
-    Column("audit_id", Integer, primary_key=True),
+    Column("audit_id", _ROW_ID, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
@@ -116,4 +121,5 @@ AUDIT = Table(
     Column("request_key", Text),
     Column("attempt", Integer),
     Column("details", Text, nullable=False),
+    Column("change_id", Text),
 )

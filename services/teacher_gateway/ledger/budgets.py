@@ -71,6 +71,11 @@ class BudgetPath:
         return (*paths, self) if self.domain else tuple(paths)
 
     @property
+    def sort_key(self) -> tuple[str, str, int, str]:
+        """Order budgets so that each comes after those above it."""
+        return (self.tenant, self.run_id, self.stage, self.domain)
+
+    @property
     def label(self) -> str:
         """Name it among the budgets of one run: `run`, `stage 2`, `stage 2, domain api`."""
         if self.stage == NO_STAGE:

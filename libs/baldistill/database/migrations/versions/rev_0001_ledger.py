@@ -161,7 +161,16 @@ def _create_audit() -> None:
         sa.Column("attempt", sa.Integer, nullable=True),
         sa.Column("details", sa.Text, nullable=False),
     )
-    if op.get_bind().dialect.name == "sqlite":
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "CREATE FUNCTION ledger_audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE EXCEPTION 'the audit trail is append-only'; END$$"
+        )
+        op.execute(
+            "CREATE TRIGGER ledger_audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_audit "
+            "FOR EACH STATEMENT EXECUTE FUNCTION ledger_audit_is_append_only()"
+        )
+    else:
         for verb in ("UPDATE", "DELETE"):
             op.execute(
                 f"CREATE TRIGGER ledger_audit_no_{verb.lower()} BEFORE {verb} ON ledger_audit "
