@@ -26,6 +26,9 @@ _log = structlog.get_logger(__name__)
 # Fields by which requests name what they are about; every line logged within the call carries them.
 _LOGGED_FIELDS = ("tenant", "run_id", "stage")
 _UNKNOWN_METHOD = "unknown"
+# gRFC A6: a negative pushback ends the client's retries. What this server needs and lacks does not come back within
+# their few seconds, and retries at each hop multiply; a server that drains is worth another try.
+_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
 
 
 class Pipeline:
@@ -179,7 +182,10 @@ class Pipeline:
         code, details = self._status(error, noted)
         noted.code, noted.reason = code.name, details
         # Metadata is ASCII, and so are the names of our types.
-        await context.abort(code, details, ((ERROR_TYPE_METADATA, type(error).__name__),))
+        metadata = [(ERROR_TYPE_METADATA, type(error).__name__)]
+        if code is grpc.StatusCode.UNAVAILABLE and not self._is_draining:
+            metadata.append(_NO_RETRY)
+        await context.abort(code, details, tuple(metadata))
         raise AssertionError("abort raises")
 
     def _status(self, error: Exception, noted: ObservedCall) -> tuple[grpc.StatusCode, str]:
