@@ -142,12 +142,15 @@ class ServerProcess:
 
     def _end(self, signal_number: signal.Signals, *, timeout_s: float) -> None:
         give_up_at = time.monotonic() + timeout_s
-        if (pid := self.pid) is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal_number)
+        if (pid := self.pid) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal_number)
         while self.pid is not None and time.monotonic() < give_up_at:
             time.sleep(_POLL_S)
+        if self._child is not None and self.pid is None:
+            # A process whose first thread is a zombie is not gone: its other threads may hold the port for a moment.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(timeout=timeout_s)
 
 
 def _send(pid: int, signal_number: signal.Signals) -> None:
