@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from baldistill.errors import PermanentError
-
-
-class VerdictOnData(PermanentError):
-    """The stage cannot succeed, however often it is tried."""
+from baldistill.runtime.launching import VerdictOnData
 
 
 class NoTrainingRows(VerdictOnData):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from baldistill.artifacts.ports import ArtifactStore, require_manifest
 from baldistill.errors import InvalidInput
 from baldistill.events.facts import BaselineEvaluated, Fact, StageFailed, StudentTrained
-from baldistill.runtime.launching import Job
+from baldistill.runtime.launching import Job, VerdictOnData
 from baldistill.specs.frozen import FrozenRun, load_frozen_run
 from services.trainer.batches import budget_was_exhausted
-from services.trainer.errors import VerdictOnData
 
 
 def is_measured(store: ArtifactStore, frozen: FrozenRun, *, stage: int) -> bool:

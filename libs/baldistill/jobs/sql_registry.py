@@ -1,0 +1,202 @@
+"""JobRegistry on SQL (SQLAlchemy Core). The table is made by migration 0005_jobs. Every change is a guarded UPDATE."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+
+from baldistill.database.clock import DatabaseClock, ServerClock
+from baldistill.database.engine import reading, writing
+from baldistill.jobs.registry import Claim, JobRecord, JobState, Standing
+from baldistill.runtime.launching import Job, JobKind
+
+_JOBS = sa.Table(
+    "jobs",
+    sa.MetaData(),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text),
+    sa.Column("run_id", sa.Text),
+    sa.Column("stage", sa.Integer),
+    sa.Column("epoch", sa.Integer),
+    sa.Column("document", sa.Text),
+    sa.Column("state", sa.Text),
+    sa.Column("stops", sa.Integer),
+    sa.Column("owner", sa.Text),
+    sa.Column("lease_until_ms", sa.BigInteger),
+    sa.Column("failures", sa.Integer),
+    sa.Column("not_before_ms", sa.BigInteger),
+    sa.Column("reason", sa.Text),
+    sa.Column("created_at_ms", sa.BigInteger),
+)
+_C = _JOBS.c
+_NOBODY = ""
+
+
+class SqlJobRegistry:
+    """Jobs in SQL."""
+
+    def __init__(self, engine: sa.Engine, *, clock: DatabaseClock | None = None) -> None:
+        self._engine = engine
+        self._clock = clock or ServerClock()
+
+    def put(self, job: Job) -> None:
+        with writing(self._engine) as connection:
+            now_ms = self._clock.now_ms(connection)
+            if self._raise_epoch_or_reopen(connection, job):
+                return
+            savepoint = connection.begin_nested()
+            try:
+                connection.execute(_JOBS.insert().values(_row_of(job, now_ms=now_ms)))
+            except sa.exc.IntegrityError:
+                # Another process launched it between our look and our insert.
+                savepoint.rollback()
+                self._raise_epoch_or_reopen(connection, job)
+            else:
+                savepoint.commit()
+
+    def stop_run(self, *, tenant: str, run_id: str) -> None:
+        trainings = (_C.tenant == tenant, _C.run_id == run_id, _C.kind == JobKind.TRAIN.value)
+        statement = (
+            sa.update(_JOBS)
+            .where(*trainings, _C.state == JobState.OPEN.value)
+            .values(state=JobState.STOPPED.value, stops=_C.stops + 1)
+        )
+        with writing(self._engine) as connection:
+            connection.execute(statement)
+
+    def claim(
+        self, *, owner: str, kinds: Collection[JobKind], limit: int, lease_s: float, trust_leases: bool
+    ) -> list[Claim]:
+        with reading(self._engine) as connection:
+            # Most looks find nothing, and must not queue behind writers.
+            now_ms = self._clock.now_ms(connection)
+            if not connection.execute(_claimable(kinds, now_ms=now_ms, trust_leases=trust_leases).limit(1)).first():
+                return []
+        with writing(self._engine) as connection:
+            now_ms = self._clock.now_ms(connection)
+            wanted = _claimable(kinds, now_ms=now_ms, trust_leases=trust_leases).limit(limit)
+            claims = []
+            for row in connection.execute(wanted).mappings().all():
+                guards = _is_claimable(now_ms=now_ms, trust_leases=trust_leases)
+                taken = (
+                    sa.update(_JOBS)
+                    .where(_C.tenant == row["tenant"], _C.name == row["name"], _C.stops == row["stops"], *guards)
+                    .values(owner=owner, lease_until_ms=now_ms + int(lease_s * 1000))
+                )
+                if connection.execute(taken).rowcount == 1:
+                    claims.append(Claim(job=_job_of(row), stops=row["stops"], failures=row["failures"]))
+            return claims
+
+    def beat(self, claim: Claim, *, owner: str, lease_s: float) -> Standing:
+        with writing(self._engine) as connection:
+            lease_until_ms = self._clock.now_ms(connection) + int(lease_s * 1000)
+            mine = (*_named(claim.job), _C.owner == owner)
+            if connection.execute(sa.update(_JOBS).where(*mine).values(lease_until_ms=lease_until_ms)).rowcount != 1:
+                return Standing.LOST
+            row = connection.execute(sa.select(_C.state, _C.stops).where(*mine)).one()
+        wanted = (row.state, row.stops) == (JobState.OPEN.value, claim.stops)
+        return Standing.KEEP if wanted else Standing.STOP
+
+    def release(self, claim: Claim, *, owner: str, delay_s: float = 0.0, failed: bool = False) -> None:
+        mine = (*_named(claim.job), _C.owner == owner)
+        with writing(self._engine) as connection:
+            now_ms = self._clock.now_ms(connection)
+            # An opening that came meanwhile owes nothing to the failures of the one before.
+            same = (*mine, _C.stops == claim.stops)
+            changes = {"not_before_ms": now_ms + int(delay_s * 1000), "failures": claim.failures + int(failed)}
+            connection.execute(sa.update(_JOBS).where(*same).values(changes))
+            connection.execute(sa.update(_JOBS).where(*mine).values(owner=_NOBODY, lease_until_ms=0))
+
+    def finish(self, claim: Claim, *, owner: str, epoch: int, state: JobState, reason: str = "") -> Job | None:
+        mine = (*_named(claim.job), _C.owner == owner)
+        told = (*mine, _C.stops == claim.stops, _C.state == JobState.OPEN.value, _C.epoch == epoch)
+        ended = {"state": state.value, "reason": reason, "owner": _NOBODY, "lease_until_ms": 0}
+        with writing(self._engine) as connection:
+            if connection.execute(sa.update(_JOBS).where(*told).values(ended)).rowcount == 1:
+                return None
+            row = connection.execute(sa.select(_JOBS).where(*mine)).mappings().one_or_none()
+            if row is None:
+                return None
+            if row["stops"] == claim.stops and row["state"] == JobState.OPEN.value:
+                return _job_of(row)
+            # Stopped, or stopped and opened again, while it was reported: the next owner finds it done.
+            connection.execute(sa.update(_JOBS).where(*mine).values(owner=_NOBODY, lease_until_ms=0))
+            return None
+
+    def free(self, *, owner: str) -> int:
+        statement = sa.update(_JOBS).where(_C.owner == owner).values(owner=_NOBODY, lease_until_ms=0)
+        with writing(self._engine) as connection:
+            return connection.execute(statement).rowcount
+
+    def owners(self) -> list[str]:
+        with reading(self._engine) as connection:
+            rows = connection.execute(sa.select(_C.owner).where(_C.owner != _NOBODY).distinct())
+            return sorted(row.owner for row in rows)
+
+    def has_open(self, kinds: Collection[JobKind]) -> bool:
+        unfinished = sa.or_(_C.state == JobState.OPEN.value, _C.owner != _NOBODY)
+        statement = sa.select(_C.name).where(_C.kind.in_([kind.value for kind in kinds]), unfinished).limit(1)
+        with reading(self._engine) as connection:
+            return connection.execute(statement).first() is not None
+
+    def find(self, *, tenant: str, name: str) -> JobRecord | None:
+        statement = sa.select(_JOBS).where(_C.tenant == tenant, _C.name == name)
+        with reading(self._engine) as connection:
+            row = connection.execute(statement).mappings().one_or_none()
+        if row is None:
+            return None
+        return JobRecord(job=_job_of(row), state=JobState(row["state"]), owner=row["owner"], reason=row["reason"])
+
+    def _raise_epoch_or_reopen(self, connection: sa.Connection, job: Job) -> bool:
+        """Change the job that is there; False where there is none."""
+        newest = {"epoch": job.epoch, "document": job.to_json()}
+        older = (*_named(job), _C.epoch <= job.epoch)
+        ended = (*older, _C.state != JobState.OPEN.value)
+        reopened = {"state": JobState.OPEN.value, "failures": 0, "not_before_ms": 0, "reason": ""}
+        connection.execute(sa.update(_JOBS).where(*ended).values(newest | reopened | {"stops": _C.stops + 1}))
+        connection.execute(sa.update(_JOBS).where(*older).values(newest))
+        return connection.execute(sa.select(_C.name).where(*_named(job))).first() is not None
+
+
+def _named(job: Job) -> tuple[sa.ColumnElement[bool], ...]:
+    return (_C.tenant == job.tenant, _C.name == job.name)
+
+
+def _is_claimable(*, now_ms: int, trust_leases: bool) -> tuple[sa.ColumnElement[bool], ...]:
+    nobody = _C.owner == _NOBODY
+    free = sa.or_(nobody, _C.lease_until_ms < now_ms) if trust_leases else nobody
+    return (_C.state == JobState.OPEN.value, _C.not_before_ms <= now_ms, free)
+
+
+def _claimable(kinds: Collection[JobKind], *, now_ms: int, trust_leases: bool) -> sa.Select[Any]:
+    guards = _is_claimable(now_ms=now_ms, trust_leases=trust_leases)
+    of_kinds = _C.kind.in_([kind.value for kind in kinds])
+    return sa.select(_JOBS).where(of_kinds, *guards).order_by(_C.created_at_ms, _C.tenant, _C.name)
+
+
+def _job_of(row: Any) -> Job:
+    return dataclasses.replace(Job.from_json(row["document"]), epoch=row["epoch"])
+
+
+def _row_of(job: Job, *, now_ms: int) -> dict[str, object]:
+    return {
+        "tenant": job.tenant,
+        "name": job.name,
+        "kind": job.kind.value,
+        "run_id": job.run_id,
+        "stage": job.stage,
+        "epoch": job.epoch,
+        "document": job.to_json(),
+        "state": JobState.OPEN.value,
+        "stops": 0,
+        "owner": _NOBODY,
+        "lease_until_ms": 0,
+        "failures": 0,
+        "not_before_ms": 0,
+        "reason": "",
+        "created_at_ms": now_ms,
+    }
