@@ -27,6 +27,7 @@ from baldistill.events.facts import (
 )
 from baldistill.runtime.consumer import DeadLetterWatch
 from baldistill.runtime.handlers import ConsumerGroup, Handler
+from services.policy.adapters.sql_letters import SqlDeadLetterBox
 from services.policy.adapters.sql_runs import SqlRunRegistry
 from services.policy.handlers import (
     block_run,
@@ -37,6 +38,7 @@ from services.policy.handlers import (
     on_stage_failed,
     on_student_trained,
 )
+from services.policy.letters import DeadLetterBox, kept_letter
 from services.policy.ports import RunRegistry
 
 # policy writes run state itself, and progress is lossy: neither can stop a run.
@@ -45,16 +47,17 @@ _NEVER_BLOCKING = (RunStateChanged, ProgressReported)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyService:
-    """The composed service: its consumer group, the dead letters it reads, and its registry."""
+    """The composed service: its consumer group, the dead letters it reads, and where runs and letters are kept."""
 
     group: ConsumerGroup
     dead_letters: DeadLetterWatch
     registry: RunRegistry
+    letters: DeadLetterBox
 
 
 def build_policy(*, store: ArtifactStore, engine: sa.Engine, now: Callable[[], datetime]) -> PolicyService:
     """Wire policy's handlers. now: aware UTC time, for the timeline only."""
-    registry = SqlRunRegistry(engine)
+    registry, letters = SqlRunRegistry(engine), SqlDeadLetterBox(engine)
 
     def seen(handler: Handler) -> Handler:
         def record_and_handle(fact: Fact) -> Sequence[Fact]:
@@ -80,13 +83,15 @@ def build_policy(*, store: ArtifactStore, engine: sa.Engine, now: Callable[[], d
         group=ConsumerGroup(name="policy", handlers={fact: seen(handler) for fact, handler in handlers.items()}),
         dead_letters=DeadLetterWatch(
             topics=[fact.TOPIC for fact in FACTS if fact not in _NEVER_BLOCKING],
-            handler=partial(_on_dead_letter, registry=registry),
+            handler=partial(_on_dead_letter, registry=registry, letters=letters),
         ),
         registry=registry,
+        letters=letters,
     )
 
 
-def _on_dead_letter(letter: DeadLetter, *, registry: RunRegistry) -> Sequence[Fact]:
+def _on_dead_letter(letter: DeadLetter, *, registry: RunRegistry, letters: DeadLetterBox) -> Sequence[Fact]:
+    letters.keep(kept_letter(letter))
     if letter.fact is None:
         return []
     return block_run(event=letter.fact, topic=letter.original.topic, reason=letter.reason, registry=registry)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from baldistill.artifacts.ports import ArtifactRef
+from baldistill.errors import PermanentError
 from baldistill.events.facts import Fact, RunState
 from baldistill.specs.frozen import FrozenBaseModel
 
@@ -16,6 +18,8 @@ class RunRecord:
     """Where a run is. stage: the one being worked on, 0 = none yet, K + 1 = all are done.
 
     brought_here_by: id of the fact that set the current stage or state; a redelivery of that very fact is answered again.
+    announced: False while a command's part of the work is not done: its money, its facts (ADR 17).   created_at: UTC;
+    set by the registry.
     """
 
     tenant: str
@@ -29,6 +33,17 @@ class RunRecord:
     budget_exhausted: bool
     brought_here_by: str
     reason: str
+    announced: bool = True
+    created_at: datetime | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """What a top-up adds to a run's ceilings."""
+
+    calls: int = 0
+    tokens: int = 0
+    nano_usd: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +58,12 @@ class TimelineEntry:
 class RunRegistry(Protocol):
     """Durable records of runs. Every change is one transaction; compare-and-set on (epoch, stage, state)."""
 
-    def create(self, record: RunRecord) -> RunRecord:
-        """Insert, or return the record that is already there under the same run id."""
+    def create(self, record: RunRecord, *, limited: bool = False) -> RunRecord:
+        """Insert, or return the record that is already there under the same run id.
+
+        limited: refuse more unfinished runs than the tenant may have at once. Raises LimitReached, NotKnown (tenant),
+        AlreadyThere where another run has the name; nothing is inserted then.
+        """
 
     def find(self, *, tenant: str, run_id: str) -> RunRecord | None:
         """Return a run's record, or None."""
@@ -55,8 +74,27 @@ class RunRegistry(Protocol):
     def list_runs(self, *, tenant: str | None = None) -> list[RunRecord]:
         """Return all runs, newest first."""
 
-    def replace(self, *, expected: RunRecord, changed: RunRecord) -> bool:
-        """Write `changed` if epoch, stage and state still are as in `expected`; False where another was faster."""
+    def page(self, *, tenant: str, states: Collection[RunState], size: int, after: RunRecord | None) -> list[RunRecord]:
+        """Return up to `size` runs in one of these states (none named: all), newest first, those behind `after`."""
+
+    def replace(self, *, expected: RunRecord, changed: RunRecord, top_up: str | None = None) -> bool:
+        """Write `changed` if epoch, stage and state still are as in `expected`; False where another was faster.
+
+        A change of epoch or state takes `changed.announced` along; an advance of the stage leaves it alone.
+        top_up: remembered in the same transaction, see `is_topped_up`.
+        """
+
+    def is_topped_up(self, record: RunRecord, *, request_id: str) -> bool:
+        """Tell whether a run was set going by a top-up of this id before."""
+
+    def mark_announced(self, record: RunRecord) -> None:
+        """Note that a run's row of this epoch and state is announced. Nothing where it is another by now. Idempotent."""
+
+    def unannounced(self, *, for_s: float) -> list[RunRecord]:
+        """Return the runs that were changed at least `for_s` seconds ago and are not announced, oldest change first."""
+
+    def unfinished(self) -> list[RunRecord]:
+        """Return all runs that are not in a final state, oldest first."""
 
     def mark_baseline(self, *, tenant: str, run_id: str) -> RunRecord:
         """Remember that stage 0 is measured. Idempotent. Raises PermanentError for an unknown run."""
@@ -69,6 +107,34 @@ class RunRegistry(Protocol):
 
     def forget(self, *, tenant: str, run_id: str) -> None:
         """Delete a run's record and timeline."""
+
+
+class Overtaken(PermanentError):
+    """A newer command has settled this run's money: what this one wanted is no longer wanted."""
+
+    def __init__(self, *, run_id: str) -> None:
+        super().__init__(f"run '{run_id}' was changed by a newer command")
+        self.run_id = run_id
+
+
+class RunBudgets(Protocol):
+    """The money of runs, kept by the gateway. Thread-safe; every method is idempotent.
+
+    A run that has no budget yet gets the one of its frozen spec first. epoch: the run's, at which this holds.
+    All raise DependencyUnavailable where the gateway is away; nothing was changed then, or the same call again does it.
+    """
+
+    def reach(self, run: RunRecord) -> None:
+        """Change nothing; raise where the gateway is away."""
+
+    def freeze(self, run: RunRecord, *, epoch: int) -> None:
+        """Let no further call begin. Raises Overtaken where a newer epoch was here before."""
+
+    def thaw(self, run: RunRecord, *, epoch: int) -> None:
+        """Let calls begin again. Raises Overtaken where a newer epoch was here before."""
+
+    def add(self, run: RunRecord, money: Money, *, request_id: str) -> None:
+        """Raise the ceilings that there are, once per `request_id`. Raises NotAllowedNow where its amounts changed."""
 
 
 class BaseModelCatalogue(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from baldistill.artifacts.schemas import StagePlan
 from baldistill.datasets.examples import Dataset
 from baldistill.datasets.storage import latest_version, load_dataset
 from baldistill.errors import InvalidInput
-from baldistill.events.facts import Fact, RunState, RunStateChanged, RunSubmitted
+from baldistill.events.facts import Fact, RunState
 from baldistill.specs.frozen import FrozenDataset, FrozenRun
 from baldistill.specs.methods import BalancingPolicy, TailFilling
 from baldistill.specs.runspec import BudgetSpec, DatasetSpec, RunSpec
@@ -20,6 +19,7 @@ from baldistill.tasks.templates import CLASSIFICATION
 from services.policy.planning import plan_all_stages
 from services.policy.ports import BaseModelCatalogue, RunRecord, RunRegistry
 from services.policy.preview import method_calls
+from services.policy.run_control import announcement, resumed
 
 # More labels than this make a student's prompt longer than its question.
 LABELS_SHOWN_AT_MOST = 16
@@ -65,10 +65,13 @@ def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalo
     return Proposal(frozen=frozen, dataset=dataset, plans=tuple(plans), planned_calls=planned_calls)
 
 
-def submit(proposal: Proposal, *, store: ArtifactStore, registry: RunRegistry) -> tuple[RunRecord, list[Fact]]:
+def submit(
+    proposal: Proposal, *, store: ArtifactStore, registry: RunRegistry, limited: bool = False
+) -> tuple[RunRecord, list[Fact]]:
     """Freeze a run, or find it: idempotent by tenant and name. Returns its record and the facts to publish.
 
-    Raises InvalidInput where a run of that name has another spec.
+    limited: the tenant's limit of unfinished runs counts. Raises InvalidInput where a run of that name has another spec,
+    LimitReached.
     """
     frozen = proposal.frozen
     known = registry.find_by_name(tenant=frozen.spec.tenant, name=frozen.spec.name)
@@ -93,29 +96,28 @@ def submit(proposal: Proposal, *, store: ArtifactStore, registry: RunRegistry) -
             budget_exhausted=False,
             brought_here_by="",
             reason="",
-        )
+            announced=False,
+        ),
+        limited=limited,
     )
     return record, announce(record)
 
 
 def resume(record: RunRecord, *, registry: RunRegistry) -> RunRecord:
-    """Set a blocked or paused run going again under a new epoch; any other state is returned as it is."""
+    """Set a blocked or paused run going again under a new epoch; any other state is returned as it is.
+
+    For the embedded mode, whose money nobody freezes. A service resumes by `RunCommands`.
+    """
     if record.state not in {RunState.BLOCKED, RunState.PAUSED}:
         return record
-    going = dataclasses.replace(record, state=RunState.RUNNING, epoch=record.epoch + 1, brought_here_by="", reason="")
+    going = resumed(record)
     registry.replace(expected=record, changed=going)
     return registry.find(tenant=record.tenant, run_id=record.run_id) or going
 
 
 def announce(record: RunRecord) -> list[Fact]:
     """Return the facts that set a run going, or going again: replay is resume (DESIGN 6)."""
-    state = RunStateChanged(
-        tenant=record.tenant, run_id=record.run_id, epoch=record.epoch, stage=record.stage, state=record.state
-    )
-    if record.state is not RunState.RUNNING:
-        return [state]
-    submitted = RunSubmitted(tenant=record.tenant, run_id=record.run_id, epoch=record.epoch, stage=0, spec=record.spec)
-    return [state, submitted]
+    return announcement(record)
 
 
 def run_id_of(frozen: FrozenRun) -> str:
