@@ -15,14 +15,12 @@ from baldistill.events.facts import Fact, RunState
 from baldistill.specs.frozen import FrozenDataset, FrozenRun
 from baldistill.specs.methods import BalancingPolicy, TailFilling
 from baldistill.specs.runspec import BudgetSpec, DatasetSpec, RunSpec
-from baldistill.tasks.templates import CLASSIFICATION
+from baldistill.tasks.registry import task_of
+from services.policy.labels import labels_of_run, shows_labels
 from services.policy.planning import plan_all_stages
 from services.policy.ports import BaseModelCatalogue, RunRecord, RunRegistry
 from services.policy.preview import method_calls
 from services.policy.run_control import announcement, resumed
-
-# More labels than this make a student's prompt longer than its question.
-LABELS_SHOWN_AT_MOST = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +37,8 @@ def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalo
     """Look up and check everything that a spec names; store nothing. Raises InvalidInput that names the spec's field."""
     dataset = _find_dataset(spec, store=store)
     _check_data(spec, dataset)
+    task = task_of(spec.task.kind)
+    labels = labels_of_run(task, dataset, store=store)
     method = spec.resolved_method()
     plans = plan_all_stages(
         method=method,
@@ -55,9 +55,9 @@ def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalo
         run_id="",
         spec=resolved,
         dataset=FrozenDataset(name=dataset.name, version=dataset.version, sha256=dataset.sha256),
-        labels=dataset.labels,
-        show_labels_to_student=_shows_labels(spec, dataset),
-        templates=CLASSIFICATION,
+        labels=labels,
+        show_labels_to_student=shows_labels(task, labels, list_labels=spec.task.list_labels),
+        templates=task.templates,
         base_model=base_models.describe(spec.student.base),
         price_version=_price_version(spec),
     )
@@ -155,11 +155,6 @@ def _check_data(spec: RunSpec, dataset: Dataset) -> None:
             f"declared domain '{missing[0]}' has no item in data set {dataset.name}",
             field="dataset.domains",
         )
-    if not dataset.labels:
-        raise InvalidInput(
-            f"data set {dataset.name} has more than 1,000 distinct answers: not a classification",
-            field="task.kind",
-        )
     method, rows = spec.resolved_method(), sum(pool.values())
     takes_only_real_rows = method.has_stages and method.tail is TailFilling.NONE
     if takes_only_real_rows and spec.budget.examples > rows:
@@ -179,12 +174,6 @@ def _resolved_budget(spec: RunSpec, planned_calls: int) -> BudgetSpec:
 def _resolved_dataset(spec: RunSpec, dataset: Dataset) -> DatasetSpec:
     """Name the version that was found; where it was imported from is no part of a run."""
     return DatasetSpec(name=dataset.name, version=dataset.version, domains=spec.dataset.domains)
-
-
-def _shows_labels(spec: RunSpec, dataset: Dataset) -> bool:
-    if spec.task.list_labels == "auto":
-        return len(dataset.labels) <= LABELS_SHOWN_AT_MOST
-    return spec.task.list_labels == "yes"
 
 
 def _price_version(spec: RunSpec) -> str:

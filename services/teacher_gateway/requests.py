@@ -33,7 +33,8 @@ class SynthesisOrder:
 class TeacherRequest:
     """What one row asks the teacher.
 
-    example: what is annotated, None for synthesis.   right_label: what the answer must be; None: any label.
+    example: what is annotated, None for synthesis.   right_label: what the answer must be, or have; None: anything.
+    aliases: other right answers than the example's own.
     """
 
     row_id: str
@@ -46,9 +47,12 @@ class TeacherRequest:
     seed: int | None
     example: Example | None
     right_label: str | None
+    aliases: Sequence[str] = ()
 
 
-def annotation_request(frozen: FrozenRun, *, stage: int, example: Example) -> TeacherRequest:
+def annotation_request(
+    frozen: FrozenRun, *, stage: int, example: Example, aliases: Sequence[str] = ()
+) -> TeacherRequest:
     """Ask for the rationale of a real example, at temperature 0."""
     return TeacherRequest(
         row_id=example.example_id,
@@ -61,6 +65,7 @@ def annotation_request(frozen: FrozenRun, *, stage: int, example: Example) -> Te
         seed=None,
         example=example,
         right_label=example.answer,
+        aliases=aliases,
     )
 
 
@@ -96,7 +101,7 @@ def synthesis_request(
         temperature=frozen.spec.teacher.synthesis_temperature,
         seed=stable_hash(frozen.spec.seed, "synthesis", stage, order.domain, order.sample) % _SEEDS,
         example=None,
-        right_label=answers.pop() if len(answers) == 1 else None,
+        right_label=frozen.task.required_of(answers),
     )
 
 

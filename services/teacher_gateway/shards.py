@@ -12,7 +12,9 @@ from baldistill.artifacts.tables import store_table
 from baldistill.errors import DependencyUnavailable
 from baldistill.events.facts import AnnotationPhase
 from baldistill.runtime.progress import ProgressSink
+from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import OnExhausted
+from baldistill.tasks.comparison import Comparison
 from services.teacher_gateway.caller import Answered, Outcome, TeacherCaller, Unanswered
 from services.teacher_gateway.errors import BudgetExhausted, TeacherFailing
 from services.teacher_gateway.requests import TeacherRequest
@@ -31,7 +33,11 @@ def annotate_shard(
     requests = stage.requests(phase, shard)
     outcomes = _ask_all(stage, phase, shard, requests, caller=caller, progress=progress)
     _raise_for_the_whole_shard(stage, outcomes, url=caller.url)
-    rows = [_row(stage, request, outcome) for request, outcome in zip(requests, outcomes, strict=True)]
+    frozen = stage.frozen
+    with frozen.task.open_comparison(frozen.spec.task.comparison_timeout_s) as compare:
+        rows = [
+            _row(frozen, request, outcome, compare=compare) for request, outcome in zip(requests, outcomes, strict=True)
+        ]
     key = stage.layout.annotation_shard(phase.value, shard)
     folder, _, name = key.removesuffix(".json").rpartition("/")
     file = store_table(
@@ -83,8 +89,14 @@ def _raise_for_the_whole_shard(stage: Stage, outcomes: list[Outcome], *, url: st
         raise TeacherFailing(url=url, reason=failed[0].reason, requests=len(outcomes))
 
 
-def _row(stage: Stage, request: TeacherRequest, outcome: Outcome) -> VerifiedRow:
+def _row(frozen: FrozenRun, request: TeacherRequest, outcome: Outcome, *, compare: Comparison) -> VerifiedRow:
     if isinstance(outcome, Answered):
-        checks = stage.frozen.spec.synthesis.checks
-        return verify(request, outcome.reply.text, labels=stage.frozen.labels, checks=checks)
+        return verify(
+            request,
+            outcome.reply.text,
+            task=frozen.task,
+            labels=frozen.labels,
+            compare=compare,
+            checks=frozen.spec.synthesis.checks,
+        )
     return unanswered(request, reason=outcome.reason)

@@ -12,7 +12,8 @@ from baldistill.artifacts.layout import StageLayout
 from baldistill.artifacts.ports import ArtifactRef, ArtifactStore, Manifest
 from baldistill.artifacts.schemas import StagePlan
 from baldistill.artifacts.tables import read_table
-from baldistill.datasets.examples import Example
+from baldistill.datasets.examples import Dataset, Example
+from baldistill.datasets.side_files import accepted_answers
 from baldistill.datasets.storage import iter_examples, load_dataset
 from baldistill.events.facts import AnnotationPhase
 from baldistill.runtime.fanout import shard_count, shard_rows
@@ -82,7 +83,13 @@ class Stage:
         rows = shard_rows(shard=shard, rows=self.rows(phase), rows_per_shard=self.frozen.spec.teacher.rows_per_shard)
         if phase is AnnotationPhase.ANNOTATE:
             examples = itertools.islice(self.selected_examples(), rows.start, rows.stop)
-            return [annotation_request(self.frozen, stage=self.plan.stage, example=one) for one in examples]
+            aliases = accepted_answers(self.store, self._dataset())
+            return [
+                annotation_request(
+                    self.frozen, stage=self.plan.stage, example=one, aliases=aliases.get(one.example_id, ())
+                )
+                for one in examples
+            ]
         return self._synthesis_requests(synthesis_orders(self.plan)[rows.start : rows.stop])
 
     def selected_examples(self) -> Iterator[Example]:
@@ -114,18 +121,18 @@ class Stage:
     def _originals(self, domains: set[str]) -> dict[str, list[CandidateDemonstration]]:
         """Return the pool's own items of some domains, taken or not, each with its accepted rationale if it has one."""
         rationales = self._accepted_rationales(domains)
-        dataset = load_dataset(
-            self.store,
-            tenant=self.frozen.spec.tenant,
-            name=self.frozen.dataset.name,
-            version=self.frozen.dataset.version,
-        )
         originals: dict[str, list[CandidateDemonstration]] = {domain: [] for domain in domains}
-        for example in iter_examples(self.store, dataset.pool):
+        for example in iter_examples(self.store, self._dataset().pool):
             if example.domain in domains:
                 candidate = CandidateDemonstration(example=example, rationale=rationales.get(example.example_id, ""))
                 originals[example.domain].append(candidate)
         return originals
+
+    def _dataset(self) -> Dataset:
+        frozen = self.frozen
+        return load_dataset(
+            self.store, tenant=frozen.spec.tenant, name=frozen.dataset.name, version=frozen.dataset.version
+        )
 
     def _accepted_rationales(self, domains: set[str]) -> dict[str, str]:
         """Return accepted rationales of this and all earlier stages by example id."""

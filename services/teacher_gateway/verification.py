@@ -6,7 +6,9 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from baldistill.tasks.answers import NO_ANSWER, extract_label, parse_annotation, parse_synthesis
+from baldistill.tasks.answers import NO_ANSWER, parse_annotation, parse_synthesis
+from baldistill.tasks.comparison import Comparison
+from baldistill.tasks.registry import Task
 from services.teacher_gateway.requests import TeacherRequest
 
 
@@ -52,11 +54,13 @@ class VerifiedRow:
         }
 
 
-def verify(request: TeacherRequest, text: str, *, labels: Sequence[str], checks: str) -> VerifiedRow:
-    """Judge a reply. labels: all of the task, empty for free text.   checks: the spec's, for synthesis."""
+def verify(
+    request: TeacherRequest, text: str, *, task: Task, labels: Sequence[str], compare: Comparison, checks: str
+) -> VerifiedRow:
+    """Judge a reply. labels: of the data set, none for free text.   compare: the task's.   checks: the spec's, for synthesis."""
     if request.example is not None:
-        return _annotation(request, text, labels=labels)
-    return _synthesis(request, text, labels=labels, checks=checks)
+        return _annotation(request, text, task=task, labels=labels, compare=compare)
+    return _synthesis(request, text, task=task, labels=labels, checks=checks)
 
 
 def unanswered(request: TeacherRequest, *, reason: str) -> VerifiedRow:
@@ -73,13 +77,15 @@ def unanswered(request: TeacherRequest, *, reason: str) -> VerifiedRow:
     )
 
 
-def _annotation(request: TeacherRequest, text: str, *, labels: Sequence[str]) -> VerifiedRow:
+def _annotation(
+    request: TeacherRequest, text: str, *, task: Task, labels: Sequence[str], compare: Comparison
+) -> VerifiedRow:
     assert request.example is not None
     parsed = parse_annotation(text)
     reason = ""
     if parsed is None:
         reason = UNPARSABLE
-    elif _canonical(parsed.answer, labels) != request.example.answer:
+    elif not compare(task.canonical(parsed.answer, labels), [request.example.answer, *request.aliases]).is_correct:
         reason = WRONG_ANSWER
     return VerifiedRow(
         row_id=request.row_id,
@@ -92,7 +98,7 @@ def _annotation(request: TeacherRequest, text: str, *, labels: Sequence[str]) ->
     )
 
 
-def _synthesis(request: TeacherRequest, text: str, *, labels: Sequence[str], checks: str) -> VerifiedRow:
+def _synthesis(request: TeacherRequest, text: str, *, task: Task, labels: Sequence[str], checks: str) -> VerifiedRow:
     parsed = parse_synthesis(text)
     if parsed is None:
         return VerifiedRow(
@@ -104,21 +110,15 @@ def _synthesis(request: TeacherRequest, text: str, *, labels: Sequence[str], che
             outcome=RowOutcome.REJECTED,
             reason=UNPARSABLE,
         )
-    answer = _canonical(parsed.answer, labels)
-    wrong = checks != "none" and (
-        answer == NO_ANSWER or (request.right_label is not None and answer != request.right_label)
-    )
+    answer = task.canonical(parsed.answer, labels)
+    question = parsed.input or ""
+    wrong = checks != "none" and not task.fits(answer, required=request.right_label, question=question)
     return VerifiedRow(
         row_id=request.row_id,
         domain=request.domain,
-        input=parsed.input or "",
+        input=question,
         rationale=parsed.rationale,
         answer=parsed.answer if answer == NO_ANSWER else answer,
         outcome=RowOutcome.REJECTED if wrong else RowOutcome.ACCEPTED,
         reason=WRONG_LABEL if wrong else "",
     )
-
-
-def _canonical(answer: str, labels: Sequence[str]) -> str:
-    """Return the label that an answer names, NO_ANSWER where it names none; free text stands as it is."""
-    return extract_label(f"Answer: {answer}", labels) if labels else answer.strip()

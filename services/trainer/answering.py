@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from baldistill.specs.frozen import FrozenRun
-from baldistill.tasks.answers import extract_label
 
 if TYPE_CHECKING:
     from baldistill.student.loading import Student
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentAnswer:
-    """text: all that the student wrote.   answer: the label in it, or `<none>` (tasks.answers)."""
+    """text: all that the student wrote.   answer: the final one in it, as its task reads it, or `<none>`."""
 
     text: str
     answer: str
@@ -45,6 +44,6 @@ def answer_texts(
     )
     decoded = [student.tokenizer.decode(one.token_ids, skip_special_tokens=True) for one in written]
     return [
-        StudentAnswer(text=text, answer=extract_label(text, frozen.labels), hit_length_limit=one.hit_length_limit)
+        StudentAnswer(text=text, answer=frozen.task.read(text, frozen.labels), hit_length_limit=one.hit_length_limit)
         for text, one in zip(decoded, written, strict=True)
     ]

@@ -13,7 +13,7 @@ from baldistill.errors import InvalidInput
 from baldistill.specs.frozen import FrozenRun
 from baldistill.student.files import TOKENIZER_ROLE_PREFIX, adapter_files
 from services.trainer.answering import StudentAnswer, answer_texts
-from services.trainer.evaluation.reports import ClassificationReport
+from services.trainer.evaluation.reports import EvaluationReport
 from services.trainer.model_card import model_card
 
 
@@ -77,8 +77,8 @@ def _require_student(store: ArtifactStore, frozen: FrozenRun, *, stage: int) -> 
     return student
 
 
-def _report(store: ArtifactStore, frozen: FrozenRun, *, stage: int) -> ClassificationReport | None:
+def _report(store: ArtifactStore, frozen: FrozenRun, *, stage: int) -> EvaluationReport | None:
     metrics = store.find_manifest(frozen.layout.stage(stage).metrics)
     if metrics is None:
         return None
-    return ClassificationReport.from_json(json.loads(store.read_bytes(metrics.files["metrics"]))["report"])
+    return EvaluationReport.from_json(json.loads(store.read_bytes(metrics.files["metrics"]))["report"])

@@ -7,12 +7,12 @@ from typing import Any
 
 from baldistill.artifacts.ports import Manifest
 from baldistill.specs.frozen import FrozenRun
-from services.trainer.evaluation.reports import ClassificationReport
+from services.trainer.evaluation.reports import EvaluationReport
 
 _MISSING = "-"
 
 
-def model_card(frozen: FrozenRun, student: Manifest, *, stage: int, report: ClassificationReport | None) -> str:
+def model_card(frozen: FrozenRun, student: Manifest, *, stage: int, report: EvaluationReport | None) -> str:
     """Return the card as Markdown with the front matter that PEFT's own cards have."""
     spec = frozen.spec
     attributes = student.attributes
@@ -68,7 +68,7 @@ def _method(frozen: FrozenRun) -> str:
     return f"{frozen.spec.method} ({parts})" if isinstance(frozen.spec.method, str) else parts
 
 
-def _scores(report: ClassificationReport) -> list[str]:
+def _scores(report: EvaluationReport) -> list[str]:
     return [
         "## Scores",
         "",

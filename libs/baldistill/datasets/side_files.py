@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from baldistill.artifacts.ports import ArtifactRef, ArtifactStore
 from baldistill.artifacts.schemas import ALIASES, RATIONALES
 from baldistill.artifacts.tables import ROWS_PER_GROUP, read_table, write_table
+from baldistill.datasets.examples import Dataset
 from baldistill.datasets.sources.jsonl import JsonLines
 from baldistill.datasets.sources.rows import SourceRow
 from baldistill.errors import InvalidInput
@@ -102,6 +103,11 @@ def read_rationales(store: ArtifactStore, ref: ArtifactRef) -> dict[str, str]:
 def read_aliases(store: ArtifactStore, ref: ArtifactRef) -> dict[str, Sequence[str]]:
     """Return all accepted answers by example id."""
     return {row["id"]: row["answers"] for row in read_table(store, ref)}
+
+
+def accepted_answers(store: ArtifactStore, dataset: Dataset) -> dict[str, Sequence[str]]:
+    """Return all accepted answers by example id; nothing for a version that came without such a file."""
+    return {} if dataset.aliases is None else read_aliases(store, dataset.aliases)
 
 
 def _text(row: SourceRow, name: str) -> str:

@@ -11,6 +11,7 @@ from baldistill.artifacts.layout import RunLayout
 from baldistill.artifacts.ports import ArtifactRef, ArtifactStore
 from baldistill.specs.methods import Method
 from baldistill.specs.runspec import RunSpec, SpecModel
+from baldistill.tasks.registry import Task, task_of
 from baldistill.tasks.templates import TaskTemplates
 
 
@@ -32,7 +33,7 @@ class FrozenRun(SpecModel):
     run_id: str
     spec: RunSpec
     dataset: FrozenDataset
-    labels: tuple[str, ...] = Field(description="all labels in sorted order")
+    labels: tuple[str, ...] = Field(description="all labels in sorted order; none where answers are free text")
     show_labels_to_student: bool
     templates: TaskTemplates
     base_model: FrozenBaseModel
@@ -41,6 +42,11 @@ class FrozenRun(SpecModel):
     @property
     def method(self) -> Method:
         return self.spec.resolved_method()
+
+    @property
+    def task(self) -> Task:
+        """How answers are read and compared. Its prompts are in `templates`, as they were at submit."""
+        return task_of(self.spec.task.kind)
 
     @property
     def layout(self) -> RunLayout:

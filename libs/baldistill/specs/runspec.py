@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from baldistill.specs.methods import PRESETS, BalancingPolicy, HeadSelection, Method, TailFilling, Target, refusal_of
+from baldistill.tasks.kinds import TaskKind
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
@@ -184,11 +185,15 @@ class EvaluationSpec(SpecModel):
 
 
 class TaskSpec(SpecModel):
-    kind: Literal["classification"] = Field(
-        default="classification", description="what an answer is and how it is scored"
+    kind: TaskKind = Field(
+        default=TaskKind.CLASSIFICATION, description="what an answer is and how it is scored (docs/reference/tasks.md)"
     )
     list_labels: Literal["auto", "yes", "no"] = Field(
-        default="auto", description="show the labels to the student; auto: where there are at most 16"
+        default="auto",
+        description="classification, multi_label: show the labels to the student; auto: where there are at most 16",
+    )
+    comparison_timeout_s: float = Field(
+        default=5.0, gt=0, description="math: seconds until a comparison is given up; the answer then counts as wrong"
     )
 
 

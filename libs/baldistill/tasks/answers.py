@@ -1,15 +1,15 @@
-"""Reading answers out of texts: of the student (evaluation) and of the teacher (verification)."""
+"""Finding the final answer in a text: of the student (evaluation) and of the teacher (verification)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Outside the label set; counted as wrong, never averaged as a label of its own (DESIGN 2.7).
+# No answer, or one outside the label set; counted as wrong, never averaged as a label of its own (DESIGN 2.7).
 NO_ANSWER = "<none>"
 
-_ANSWER_LINE = re.compile(r"answer\s*:\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+# `**Answer:** x`, `Answer**: x` and an answer on the next line are common. \S.*: linear in the text's length.
+_ANSWER_LINE = re.compile(r"answer[ \t*_]*:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _TRIMMED = " \t\r\n.*_`'\"“”"
 
 
@@ -22,17 +22,15 @@ class TeacherAnswer:
     input: str | None = None
 
 
-def extract_label(text: str, labels: Sequence[str]) -> str:
-    """Return the label named by the text's last `Answer:` line, or `<none>`.
-
-    Exact first; then without regard to case and surrounding punctuation. A label inside a longer answer is not a match.
-    """
+def final_answer(text: str) -> str | None:
+    """Return what the text's last `Answer:` line says, as it is written; None where there is no such line."""
     found = _ANSWER_LINE.findall(text)
-    if not found:
-        return NO_ANSWER
-    answer = found[-1].strip(_TRIMMED)
-    by_folded = {label.casefold(): label for label in reversed(labels)}
-    return answer if answer in labels else by_folded.get(answer.casefold(), NO_ANSWER)
+    return str(found[-1]).strip() if found else None
+
+
+def trimmed(answer: str) -> str:
+    """Return an answer without the marks, quotes and full stops around it, and with single spaces."""
+    return " ".join(answer.strip(_TRIMMED).split())
 
 
 def parse_annotation(text: str) -> TeacherAnswer | None:
@@ -40,8 +38,8 @@ def parse_annotation(text: str) -> TeacherAnswer | None:
     matches = list(_ANSWER_LINE.finditer(text))
     if not matches:
         return None
-    rationale = text[: matches[-1].start()].strip()
-    answer = matches[-1].group(1).strip(_TRIMMED)
+    rationale = text[: matches[-1].start()].strip().rstrip("*_ \t").rstrip()
+    answer = matches[-1].group(1).strip()
     return TeacherAnswer(rationale=rationale, answer=answer) if rationale and answer else None
 
 
@@ -50,7 +48,7 @@ def parse_synthesis(text: str) -> TeacherAnswer | None:
     parts = {name: _tagged(text, name) for name in ("input", "rationale", "answer")}
     if not all(parts.values()):
         return None
-    return TeacherAnswer(input=parts["input"], rationale=parts["rationale"], answer=parts["answer"].strip(_TRIMMED))
+    return TeacherAnswer(input=parts["input"], rationale=parts["rationale"], answer=parts["answer"])
 
 
 def _tagged(text: str, name: str) -> str:

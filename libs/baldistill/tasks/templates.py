@@ -26,31 +26,6 @@ class TaskTemplates(BaseModel):
     )
 
 
-CLASSIFICATION = TaskTemplates(
-    student_system="You classify texts.",
-    student_prompt=(
-        "{% if labels %}Labels: {{ labels | join(', ') }}\n{% endif %}Text: {{ input }}\n"
-        "Which label fits? End with the line: Answer: <label>"
-    ),
-    rationale_target="{{ rationale }}\nAnswer: {{ answer }}",
-    label_target="Answer: {{ answer }}",
-    annotation_system="You explain classifications in one or two short sentences.",
-    annotation_prompt=(
-        "Labels: {{ labels | join(', ') }}\nText: {{ input }}\nThe correct label is: {{ answer }}\n"
-        "Explain step by step, in at most two sentences, why this label fits. "
-        "Then write on a line of its own: Answer: {{ answer }}"
-    ),
-    synthesis_system="You write realistic, varied examples for a text classifier.",
-    synthesis_prompt=(
-        "Labels: {{ labels | join(', ') }}\nHere are examples of the domain {{ domain }}.\n"
-        "{% for one in demonstrations %}\n<input>{{ one.input }}</input>\n"
-        "{% if one.rationale %}<rationale>{{ one.rationale }}</rationale>\n{% endif %}"
-        "<answer>{{ one.answer }}</answer>\n{% endfor %}\n"
-        "Write one new example of the same domain, different from all of these, in the same three tags: "
-        "<input>, <rationale> (at most two sentences) and <answer>."
-    ),
-)
-
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 
 

@@ -19,7 +19,7 @@ from baldistill.events.facts import RationalesCollected, RunSubmitted, StagePlan
 from baldistill.specs.frozen import FrozenBaseModel, FrozenDataset, FrozenRun
 from baldistill.specs.runspec import RunSpec
 from baldistill.student.base_models import resolve_base_model
-from baldistill.tasks.templates import CLASSIFICATION
+from baldistill.tasks.wording import CLASSIFICATION
 
 TENANT = "acme"
 RUN_ID = "small"

@@ -17,7 +17,7 @@ from baldistill.datasets.storage import dataset_attributes
 from baldistill.events.facts import ExamplesSelected, RunState, RunStateChanged, RunSubmitted
 from baldistill.specs.frozen import FrozenBaseModel, FrozenDataset, FrozenRun
 from baldistill.specs.runspec import RunSpec
-from baldistill.tasks.templates import CLASSIFICATION
+from baldistill.tasks.wording import CLASSIFICATION
 
 TENANT = "acme"
 RUN_ID = "r1"

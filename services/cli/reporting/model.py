@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.trainer.evaluation.reports import ClassificationReport
+from services.trainer.evaluation.reports import EvaluationReport
 
 NO_QUALITY_CLAIM = (
     "The teacher was `protocol`: it answers by fixed rules, so that transport, budget and failures can be tried."
@@ -47,7 +47,7 @@ class StageReport:
     quota: int
     rows: Mapping[str, RowCounts]
     rejections: Mapping[str, int]
-    metrics: ClassificationReport | None
+    metrics: EvaluationReport | None
     minutes: Mapping[str, float]
 
     @property
@@ -89,7 +89,7 @@ class RunReport:
     pool: Mapping[str, int]
     tail: frozenset[str]
     stages: tuple[StageReport, ...]
-    references: Mapping[str, ClassificationReport]
+    references: Mapping[str, EvaluationReport]
     usage: tuple[UsageReport, ...]
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.cli.output import score, usd
 from services.cli.reporting.model import RunReport, UsageReport
-from services.trainer.evaluation.reports import ClassificationReport, Group
+from services.trainer.evaluation.reports import EvaluationReport, Group
 
 REFERENCE_NAMES = {"majority": "majority", "tfidf_logistic_regression": "TF-IDF + LR"}
 
@@ -147,7 +147,7 @@ def header_lines(report: RunReport) -> Iterator[str]:
         yield f"Reason: {report.reason}"
 
 
-def _scores(metrics: ClassificationReport | None) -> tuple[str, ...]:
+def _scores(metrics: EvaluationReport | None) -> tuple[str, ...]:
     if metrics is None:
         return ("-",) * 7
     groups = metrics.groups

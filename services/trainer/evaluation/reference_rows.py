@@ -1,17 +1,21 @@
-"""What every classification table is read against: the majority label, and TF-IDF with logistic regression (DESIGN 2.7).
+"""What every table is read against: the majority answer and, where words can tell labels, TF-IDF with logistic regression.
 
-Both learn from the very rows that the student was trained on and answer the very items that it was asked.
+Both learn from the very rows that the student was trained on and answer the very items that it was asked (DESIGN 2.7).
+Multiple choice, math and abstractive QA have the majority answer only: a letter says where an option stands, and results
+and short answers are no classes.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from baldistill.datasets.examples import Example
-from services.trainer.evaluation.classification import GradedAnswer, classification_report
-from services.trainer.evaluation.reports import ClassificationReport
+from baldistill.tasks.kinds import TaskKind
+from baldistill.tasks.label_answers import joined_labels, labels_in
+from services.trainer.evaluation.graded import graded, majority_answer
+from services.trainer.evaluation.reports import Ceiling, EvaluationReport
+from services.trainer.evaluation.scoring import compare_of, evaluation_report
 
 MAJORITY = "majority"
 TFIDF_LOGISTIC_REGRESSION = "tfidf_logistic_regression"
@@ -22,44 +26,38 @@ _WORD = r"(?u)\b\w+\b"
 
 def reference_reports(
     *,
+    kind: TaskKind,
     inputs: Sequence[str],
     answers: Sequence[str],
     items: Sequence[Example],
-    labels: Collection[str],
     pool_sizes: Mapping[str, int],
     budget: int,
-) -> dict[str, ClassificationReport]:
-    """Return the reports of both reference rows, by name.
+    aliases: Mapping[str, Sequence[str]] | None = None,
+    ceiling: Ceiling | None = None,
+) -> dict[str, EvaluationReport]:
+    """Return the reports of the reference rows, by name.
 
-    inputs, answers: the training rows, one for one, at least one.   items: the test items.   The rest as for
-    `classification_report`.   Raises ValueError without a training row.
+    inputs, answers: the training rows, one for one, at least one.   items: the test items.
+    The rest as for `evaluation_report`.   Raises ValueError without a training row.
     """
-    predictions = {
-        MAJORITY: [majority_answer(answers)] * len(items),
-        TFIDF_LOGISTIC_REGRESSION: tfidf_logistic_regression(
-            inputs=inputs, answers=answers, questions=[item.input for item in items]
-        ),
-    }
+    questions = [item.input for item in items]
+    predictions = {MAJORITY: [majority_answer(answers)] * len(items)}
+    if kind is TaskKind.CLASSIFICATION:
+        predictions[TFIDF_LOGISTIC_REGRESSION] = tfidf_logistic_regression(
+            inputs=inputs, answers=answers, questions=questions
+        )
+    if kind is TaskKind.MULTI_LABEL:
+        predictions[TFIDF_LOGISTIC_REGRESSION] = tfidf_one_vs_rest(inputs=inputs, answers=answers, questions=questions)
     return {
-        name: classification_report(
-            [
-                GradedAnswer(example_id=item.example_id, domain=item.domain, truth=item.answer, prediction=prediction)
-                for item, prediction in zip(items, predicted, strict=True)
-            ],
-            labels=labels,
+        name: evaluation_report(
+            graded(items, predicted, compare=compare_of(kind), aliases=aliases),
+            kind=kind,
             pool_sizes=pool_sizes,
             budget=budget,
+            ceiling=ceiling,
         )
         for name, predicted in predictions.items()
     }
-
-
-def majority_answer(answers: Sequence[str]) -> str:
-    """Return the most frequent answer, of equally frequent ones the first in sorted order. Raises ValueError if empty."""
-    counts = Counter(answers)
-    if not counts:
-        raise ValueError("no training rows")
-    return min(counts, key=lambda answer: (-counts[answer], answer))
 
 
 def tfidf_logistic_regression(*, inputs: Sequence[str], answers: Sequence[str], questions: Sequence[str]) -> list[str]:
@@ -68,7 +66,7 @@ def tfidf_logistic_regression(*, inputs: Sequence[str], answers: Sequence[str], 
     Deterministic. Rows with a single answer or without any word leave nothing to learn: the majority answers.
     """
     majority = majority_answer(answers)
-    if len(set(answers)) == 1 or not any(re.search(_WORD, text) for text in inputs):
+    if len(set(answers)) == 1 or not _have_words(inputs):
         return [majority] * len(questions)
     if not questions:
         return []
@@ -81,3 +79,37 @@ def tfidf_logistic_regression(*, inputs: Sequence[str], answers: Sequence[str], 
     classifier = LogisticRegression(C=10.0, class_weight="balanced", max_iter=2000)
     classifier.fit(vectorizer.fit_transform(inputs), answers)
     return [str(answer) for answer in classifier.predict(vectorizer.transform(questions))]
+
+
+def tfidf_one_vs_rest(*, inputs: Sequence[str], answers: Sequence[str], questions: Sequence[str]) -> list[str]:
+    """Return the sets of labels that one such regression a label says yes to; where none does, the likeliest label.
+
+    Deterministic. Where there is nothing to learn, the majority answers.
+    """
+    sets = [labels_in(answer) for answer in answers]
+    labels = sorted(frozenset().union(*sets))
+    if len(labels) == 1 or not _have_words(inputs):
+        return [joined_labels(labels_in(majority_answer(answers)))] * len(questions)
+    if not questions:
+        return []
+    import numpy as np
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=_WORD)
+    rows, asked = vectorizer.fit_transform(inputs), vectorizer.transform(questions)
+    shares = np.ones((len(questions), len(labels)))
+    for number, label in enumerate(labels):
+        carries = [label in one for one in sets]
+        if not all(carries):
+            classifier = LogisticRegression(C=10.0, class_weight="balanced", max_iter=2000)
+            shares[:, number] = classifier.fit(rows, carries).predict_proba(asked)[:, 1]
+    return [
+        joined_labels([label for label, share in zip(labels, of_question, strict=True) if share > 0.5])
+        or labels[int(of_question.argmax())]
+        for of_question in shares
+    ]
+
+
+def _have_words(inputs: Sequence[str]) -> bool:
+    return any(re.search(_WORD, text) for text in inputs)

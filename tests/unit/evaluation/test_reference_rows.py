@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from baldistill.datasets.examples import Example
+from baldistill.tasks.kinds import TaskKind
+from services.trainer.evaluation.graded import majority_answer
 from services.trainer.evaluation.reference_rows import (
     MAJORITY,
     TFIDF_LOGISTIC_REGRESSION,
-    majority_answer,
     reference_reports,
     tfidf_logistic_regression,
 )
@@ -27,7 +28,7 @@ def test_both_rows_learn_from_the_training_rows_and_answer_the_test_items() -> N
         inputs=INPUTS,
         answers=ANSWERS,
         items=items,
-        labels=["billing", "login"],
+        kind=TaskKind.CLASSIFICATION,
         pool_sizes={"billing": 9, "login": 9},
         budget=5,
     )
@@ -38,7 +39,7 @@ def test_both_rows_learn_from_the_training_rows_and_answer_the_test_items() -> N
 
 def test_the_majority_answer_of_a_tie_is_the_first_by_name() -> None:
     assert majority_answer(["b", "a", "b", "a", "c"]) == "a"
-    with pytest.raises(ValueError, match="no training rows"):
+    with pytest.raises(ValueError, match="no answers"):
         majority_answer([])
 
 

@@ -6,23 +6,40 @@ import pytest
 
 from baldistill.artifacts.schemas import DomainPlan, StagePlan
 from baldistill.datasets.examples import Example
+from baldistill.tasks.kinds import TaskKind
+from baldistill.tasks.registry import task_of
 from baldistill.testing.teacher_runs import frozen_run, tickets
 from services.teacher_gateway.demonstrations import CandidateDemonstration
 from services.teacher_gateway.requests import (
     SynthesisOrder,
+    TeacherRequest,
     annotation_request,
     prompt_sha256,
     synthesis_orders,
     synthesis_request,
 )
-from services.teacher_gateway.verification import RowOutcome, verify
+from services.teacher_gateway.verification import RowOutcome, VerifiedRow
+from services.teacher_gateway.verification import verify as verify_for_task
 
 LABELS = ("billing", "login")
 EXAMPLE = Example(example_id="a", domain="money", input="Where is my refund?", answer="billing")
 ANNOTATION = annotation_request(frozen_run(), stage=1, example=EXAMPLE)
 
 
-def synthesis(*answers: str) -> object:
+def verify(
+    request: TeacherRequest,
+    text: str,
+    *,
+    kind: TaskKind = TaskKind.CLASSIFICATION,
+    labels: tuple[str, ...] = LABELS,
+    checks: str = "format",
+) -> VerifiedRow:
+    task = task_of(kind)
+    with task.open_comparison(5.0) as compare:
+        return verify_for_task(request, text, task=task, labels=labels, compare=compare, checks=checks)
+
+
+def synthesis(*answers: str) -> TeacherRequest:
     originals = [
         CandidateDemonstration(example=Example(example_id=str(n), domain="money", input=f"text {n}", answer=answer))
         for n, answer in enumerate(answers)
@@ -43,7 +60,7 @@ def synthesis(*answers: str) -> object:
     ],
 )
 def test_an_annotation_must_explain_and_end_in_the_label(text: str, outcome: RowOutcome, reason: str) -> None:
-    row = verify(ANNOTATION, text, labels=LABELS, checks="format")
+    row = verify(ANNOTATION, text)
     assert (row.outcome, row.reason, row.input) == (outcome, reason, EXAMPLE.input)
     if outcome is RowOutcome.ACCEPTED:
         assert (row.rationale, row.answer) == ("It is about money.", "billing")
@@ -64,13 +81,13 @@ def test_a_synthesised_example_must_carry_the_domains_label_where_it_has_one(
     answer: str, checks: str, of_domain: list[str], reason: str
 ) -> None:
     text = f"<input>New?</input><rationale>Because.</rationale><answer>{answer}</answer>"
-    row = verify(synthesis(*of_domain), text, labels=LABELS, checks=checks)  # type: ignore[arg-type]
+    row = verify(synthesis(*of_domain), text, checks=checks)
     assert row.reason == reason
     assert (row.input, row.rationale) == ("New?", "Because.")
 
 
 def test_a_synthesised_example_without_its_tags_is_unparsable_and_kept() -> None:
-    row = verify(synthesis("billing"), "<input>New?</input> billing", labels=LABELS, checks="none")  # type: ignore[arg-type]
+    row = verify(synthesis("billing"), "<input>New?</input> billing", checks="none")
     assert (row.outcome, row.reason, row.rationale) == (
         RowOutcome.REJECTED,
         "unparsable",
@@ -79,7 +96,7 @@ def test_a_synthesised_example_without_its_tags_is_unparsable_and_kept() -> None
 
 
 def test_a_task_of_free_text_compares_the_text_itself() -> None:
-    row = verify(ANNOTATION, "It says so.\nAnswer: billing", labels=(), checks="format")
+    row = verify(ANNOTATION, "It says so.\nAnswer: billing", kind=TaskKind.ABSTRACTIVE_QA, labels=())
     assert row.outcome is RowOutcome.ACCEPTED
 
 

@@ -7,15 +7,24 @@ import json
 import pytest
 
 from baldistill.tasks.answers import NO_ANSWER
-from services.trainer.evaluation.classification import GradedAnswer, classification_report
-from services.trainer.evaluation.reports import ClassificationReport, Group, Metric
+from baldistill.tasks.comparison import RIGHT, WRONG
+from baldistill.tasks.kinds import TaskKind
+from services.trainer.evaluation.graded import GradedAnswer
+from services.trainer.evaluation.reports import EvaluationReport, Group, Metric
+from services.trainer.evaluation.scoring import evaluation_report
 
 
 def answers(*rows: tuple[str, str, str, int]) -> list[GradedAnswer]:
     """(domain, truth, prediction, how often)."""
     repeated = [row[:3] for row in rows for _ in range(row[3])]
     return [
-        GradedAnswer(example_id=str(number), domain=domain, truth=truth, prediction=prediction)
+        GradedAnswer(
+            example_id=str(number),
+            domain=domain,
+            truth=truth,
+            prediction=prediction,
+            grade=RIGHT if prediction == truth else WRONG,
+        )
         for number, (domain, truth, prediction) in enumerate(repeated)
     ]
 
@@ -32,9 +41,9 @@ MIXED = labelled(
 )
 
 
-def report(graded: list[GradedAnswer], **changes: object) -> ClassificationReport:
-    arguments: dict[str, object] = {"labels": LABELS, "pool_sizes": POOL, "budget": 60, **changes}
-    return classification_report(graded, **arguments)  # type: ignore[arg-type]
+def report(graded: list[GradedAnswer], **changes: object) -> EvaluationReport:
+    arguments: dict[str, object] = {"kind": TaskKind.CLASSIFICATION, "pool_sizes": POOL, "budget": 60, **changes}
+    return evaluation_report(graded, **arguments)  # type: ignore[arg-type]
 
 
 def test_f1_is_one_vs_rest_over_the_whole_test_set() -> None:
@@ -53,9 +62,9 @@ def test_macro_is_the_mean_over_domains_and_micro_over_items() -> None:
 
 @pytest.mark.parametrize("nonsense", [NO_ANSWER, "d", ""])
 def test_an_answer_outside_the_labels_is_wrong_and_no_label_of_its_own(nonsense: str) -> None:
-    graded = report(labelled(("a", "a", 15), ("b", nonsense, 15)), pool_sizes={"a": 80, "b": 15}, labels=("a", "b"))
+    graded = report(labelled(("a", "a", 15), ("b", nonsense, 15)), pool_sizes={"a": 80, "b": 15})
     assert set(graded.domains) == {"a", "b"}
-    assert graded.unparsable == 15
+    assert graded.unparsable == (15 if nonsense == NO_ANSWER else 0)
     assert graded.macro == pytest.approx((1 + 0) / 2)
     assert graded.micro == pytest.approx(0.5)
 
@@ -68,14 +77,13 @@ def test_a_domain_without_test_items_has_no_score_and_is_not_in_the_mean() -> No
 
 
 def test_a_test_domain_that_the_pool_lacks_is_scored_and_is_tail() -> None:
-    graded = report(labelled(("a", "a", 20), ("z", "z", 10)), labels=("a", "z"))
+    graded = report(labelled(("a", "a", 20), ("z", "z", 10)))
     assert (graded.domains["z"].score, graded.domains["z"].pool, graded.domains["z"].group) == (1.0, 0, Group.TAIL)
 
 
 def test_where_the_domain_is_not_the_label_the_score_is_accuracy_within_the_domain() -> None:
     graded = report(
         answers(("a", "yes", "yes", 12), ("a", "no", "yes", 8), ("b", "yes", "no", 5), ("b", "no", "no", 5)),
-        labels=("no", "yes"),
     )
     assert graded.metric is Metric.ACCURACY
     assert (graded.domains["a"].score, graded.domains["b"].score) == (0.6, 0.5)
@@ -120,20 +128,29 @@ def test_one_vs_rest_is_above_chance_beyond_two_standard_errors() -> None:
 
 def test_accuracy_within_a_domain_is_at_chance_near_its_majority_answer() -> None:
     # 16 of 25 are yes: 0.64, two standard errors are 2 x 0.096 = 0.192: chance reaches to 0.832.
-    near = report(answers(("a", "yes", "yes", 16), ("a", "no", "no", 4), ("a", "no", "yes", 5)), labels=("no", "yes"))
-    above = report(answers(("a", "yes", "yes", 16), ("a", "no", "no", 5), ("a", "no", "yes", 4)), labels=("no", "yes"))
+    near = report(answers(("a", "yes", "yes", 16), ("a", "no", "no", 4), ("a", "no", "yes", 5)))
+    above = report(answers(("a", "yes", "yes", 16), ("a", "no", "no", 5), ("a", "no", "yes", 4)))
     assert near.domains["a"].at_chance is True
     assert above.domains["a"].at_chance is False
 
 
 def test_answer_nll_is_a_mean_per_domain_and_then_over_domains() -> None:
-    graded = labelled(("a", "a", 2), ("b", "b", 1))
-    scored = report(graded, answer_nll={"0": 1.0, "1": 2.0, "2": 0.5})
+    graded = labelled(("a", "a", 2), ("b", "b", 28))
+    nll = {"0": 1.0, "1": 2.0, **{str(number): 0.5 for number in range(2, 30)}}
+    scored = report(graded, answer_nll=nll)
     assert [scored.domains[name].answer_nll for name in LABELS] == [1.5, 0.5, None]
     assert scored.macro_answer_nll == pytest.approx(1.0)
     assert report(graded).macro_answer_nll is None
+    assert report(graded[1:], answer_nll=nll).macro_answer_nll is None  # 29 items: no mean
 
 
 def test_a_report_survives_json() -> None:
     scored = report(MIXED, answer_nll={"0": 1.0})
-    assert ClassificationReport.from_json(json.loads(json.dumps(scored.to_json()))) == scored
+    assert EvaluationReport.from_json(json.loads(json.dumps(scored.to_json()))) == scored
+
+
+def test_a_report_of_version_1_is_still_read() -> None:
+    stored = json.loads(json.dumps(report(MIXED).to_json()))
+    for added in ("schema_version", "timed_out", "ceiling"):
+        del stored[added]
+    assert EvaluationReport.from_json(stored) == report(MIXED)
