@@ -6,6 +6,7 @@ Only a process's `__main__` reads the environment; everything else is handed wha
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,11 +15,32 @@ _SECTION = ConfigDict(frozen=True, extra="forbid")
 
 
 class KafkaSettings(BaseModel):
-    """The broker."""
+    """The broker, how to get in, and what its topics are made like."""
 
     model_config = _SECTION
 
     bootstrap_servers: str = Field(default="127.0.0.1:9092", description="host:port, comma-separated")
+    prefix: str = Field(default="", description="before every topic and group, where installations share a broker")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="how to talk to the broker"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="how to prove who we are, with SASL_*"
+    )
+    username: str = Field(default="", description="SASL user")
+    password: SecretStr = Field(default=SecretStr(""), description="SASL password")
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of the authority that signed the broker; else the system's"
+    )
+    partitions: int = Field(default=8, ge=1, description="partitions of a topic that is made; never changed later")
+    replication: int = Field(default=1, ge=1, description="copies of a topic that is made; 3 in production")
+    min_insync: int = Field(
+        default=1, ge=1, description="copies that must have a record before it counts; 2 in production"
+    )
+    retention_days: float = Field(default=14, gt=0, description="how long facts and dead letters are kept")
+    publish_timeout_s: float = Field(default=10, gt=0, description="a publication not durable by then has failed")
+    session_timeout_s: float = Field(default=10, ge=6, description="a member silent for this long is dead")
+    max_poll_interval_s: float = Field(default=30, ge=6, description="the group waits this long for a member to rejoin")
 
 
 class StoreSettings(BaseModel):

@@ -21,7 +21,7 @@ import pytest
 from baldistill.artifacts.local import LocalArtifactStore
 from baldistill.artifacts.ports import ArtifactStore, require_manifest
 from baldistill.bus.in_process import InProcessBus
-from baldistill.bus.ports import Bus, BusConsumer, Delivery, Message
+from baldistill.bus.ports import Bus, BusConsumer, BusReader, Delivery, Message
 from baldistill.database.engine import open_database, sqlite_url
 from baldistill.database.migrate import migrate
 from baldistill.datasets.importing import import_dataset
@@ -261,8 +261,17 @@ class TracedBus:
     def consumer(self, *, group: str, topics: Sequence[str]) -> TracedConsumer:
         return TracedConsumer(self, self._chaos.consumer(group=group, topics=topics), group=group)
 
+    def tail(self, topics: Sequence[str]) -> BusReader:
+        return self._chaos.tail(topics)
+
     def read_compacted(self, topic: str) -> Sequence[Message]:
         return self._chaos.read_compacted(topic)
+
+    def newest(self, topic: str, *, key: str) -> Message | None:
+        return self._chaos.newest(topic, key=key)
+
+    def lag(self, group: str) -> int:
+        return self._chaos.lag(group)
 
     def close(self) -> None:
         self._chaos.close()

@@ -92,10 +92,20 @@ class InProcessBus:
                     cursors.setdefault((topic, partition), _Cursor())
         return InProcessConsumer(broker, group=group, topics=topics)
 
+    def tail(self, topics: Sequence[str]) -> InProcessReader:
+        with self._broker.changed:
+            self._broker.require_open()
+            return InProcessReader(self._broker, topics=topics)
+
     def read_compacted(self, topic: str) -> Sequence[Message]:
         with self._broker.changed:
             self._broker.require_open()
             return list(self._broker.topic(topic).newest.values())
+
+    def newest(self, topic: str, *, key: str) -> Message | None:
+        with self._broker.changed:
+            self._broker.require_open()
+            return self._broker.topic(topic).newest.get(key)
 
     def close(self) -> None:
         with self._broker.changed:
@@ -103,7 +113,6 @@ class InProcessBus:
             self._broker.changed.notify_all()
 
     def lag(self, group: str) -> int:
-        """Return how many messages of its topics a group has not committed, those that wait to come again included."""
         with self._broker.changed:
             return sum(
                 len(self._broker.topics[topic].partitions[partition]) - cursor.position
@@ -185,3 +194,44 @@ class InProcessConsumer:
         for place, cursor in self._broker.groups[self._group].items():
             if place[0] in self._topics:
                 yield place, cursor
+
+
+class InProcessReader:
+    """The BusReader port: a place of its own in every partition."""
+
+    def __init__(self, broker: _Broker, *, topics: Sequence[str]) -> None:
+        self._broker = broker
+        self._read = {
+            (topic, number): len(log) for topic in topics for number, log in enumerate(broker.topic(topic).partitions)
+        }
+        self._closed = False
+
+    def poll(self, *, timeout_s: float) -> Message | None:
+        deadline_s = time.monotonic() + timeout_s
+        with self._broker.changed:
+            while True:
+                self._broker.require_open()
+                if self._closed:
+                    raise DependencyUnavailable(dependency="bus", reason="this reader was closed")
+                if (message := self._next()) is not None:
+                    return message
+                if (now_s := time.monotonic()) >= deadline_s:
+                    return None
+                self._broker.changed.wait(deadline_s - now_s)
+
+    def close(self) -> None:
+        with self._broker.changed:
+            self._closed = True
+            self._broker.changed.notify_all()
+
+    def _next(self) -> Message | None:
+        unread = [
+            (*log[position], place)
+            for place, position in self._read.items()
+            if position < len(log := self._broker.topics[place[0]].partitions[place[1]])
+        ]
+        if not unread:
+            return None
+        _, message, place = min(unread, key=lambda entry: entry[0])
+        self._read[place] += 1
+        return message

@@ -6,6 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from baldistill.errors import PermanentError
+
+
+class MessageTooLarge(PermanentError):
+    """No broker takes a message of this size. Facts carry references, never data."""
+
+    exit_code = 65  # EX_DATAERR
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
@@ -43,26 +51,62 @@ class BusConsumer(Protocol):
         """Return the next delivery, or None after `timeout_s` seconds. Raises DependencyUnavailable."""
 
     def commit(self, delivery: Delivery) -> None:
-        """Acknowledge a delivery: after it is durable, the partition moves on."""
+        """Acknowledge a delivery: the partition moves on. Durable within moments, and when `close` returns.
+
+        Of a delivery that is no longer held (its partition went to another member), it changes nothing.
+        """
 
     def retry(self, delivery: Delivery, *, delay_s: float, count_attempt: bool = True) -> None:
-        """Have the delivery come again, not before `delay_s` seconds; its partition waits, others go on."""
+        """Have the delivery come again, not before `delay_s` seconds; its partition waits, others go on.
+
+        Attempts are counted in memory: another member that takes the partition over starts at 1.
+        """
 
     def close(self) -> None:
         """Leave the group without committing what is out. Idempotent."""
+
+
+class BusReader(Protocol):
+    """Reads along from the end of topics, belonging to no group: every reader sees everything. One thread at a time."""
+
+    def poll(self, *, timeout_s: float) -> Message | None:
+        """Return the next message, or None after `timeout_s` seconds. Raises DependencyUnavailable."""
+
+    def close(self) -> None:
+        """Stop reading. Idempotent."""
 
 
 class Bus(Protocol):
     """A broker. Thread-safe."""
 
     def publish(self, messages: Sequence[Message]) -> None:
-        """Append all messages in order; they are durable when this returns. Raises DependencyUnavailable."""
+        """Append all messages in order; they are durable when this returns.
+
+        A message of one topic is never there without those before it that go to another: run state that is published
+        before its work is known before its work. Raises DependencyUnavailable, after which any number of them may be
+        there; MessageTooLarge.
+        """
 
     def consumer(self, *, group: str, topics: Sequence[str]) -> BusConsumer:
         """Join a group that starts at the beginning of each topic where it has no committed position."""
 
+    def tail(self, topics: Sequence[str]) -> BusReader:
+        """Read what is published from now on. Lossy where the broker was away. Raises DependencyUnavailable."""
+
     def read_compacted(self, topic: str) -> Sequence[Message]:
-        """Return the newest message of each key of a compacted topic, in the order they were written."""
+        """Return the newest message of each key of a compacted topic, in any order.
+
+        Holds everything that was published before the call. Raises DependencyUnavailable.
+        """
+
+    def newest(self, topic: str, *, key: str) -> Message | None:
+        """Return the newest message of a key of a compacted topic as far as it is known here: quick, moments late.
+
+        The first call for a topic waits until all of it was read. Raises DependencyUnavailable.
+        """
+
+    def lag(self, group: str) -> int:
+        """Return how many messages of its topics a group has not committed. Raises DependencyUnavailable."""
 
     def close(self) -> None:
         """Close every consumer and flush. Idempotent."""

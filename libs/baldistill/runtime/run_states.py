@@ -56,7 +56,7 @@ class RunStateView:
 
     def state_of(self, *, tenant: str, run_id: str) -> RunStateChanged | None:
         """Return what policy last wrote about a run. Raises DependencyUnavailable, UndecodableMessage."""
-        newest = next((one for one in self._bus.read_compacted(RunStateChanged.TOPIC) if one.key == run_id), None)
+        newest = self._bus.newest(RunStateChanged.TOPIC, key=run_id)
         if newest is None:
             return None
         with self._lock:

@@ -17,7 +17,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from baldistill.bus.ports import Bus, BusConsumer, Delivery, Message
+from baldistill.bus.ports import Bus, BusConsumer, BusReader, Delivery, Message
 from baldistill.events.codec import EVENT_ID_HEADER
 from baldistill.events.dead_letters import is_dead_letter_topic
 
@@ -109,6 +109,15 @@ class ChaosBus:
         self._late_reads = 0
         self._seen[topic] = self._bus.read_compacted(topic)
         return self._seen[topic]
+
+    def newest(self, topic: str, *, key: str) -> Message | None:
+        return next((one for one in self.read_compacted(topic) if one.key == key), None)
+
+    def tail(self, topics: Sequence[str]) -> BusReader:
+        return self._bus.tail(topics)
+
+    def lag(self, group: str) -> int:
+        return self._bus.lag(group)
 
     def close(self) -> None:
         self._bus.close()

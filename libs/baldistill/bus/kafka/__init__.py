@@ -1,0 +1,1 @@
+"""The bus over Kafka: the only importer of its client library."""
