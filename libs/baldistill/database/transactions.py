@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -43,8 +43,13 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def retrying(engine: Engine, work: Callable[[Connection], Result]) -> Result:
-    """Run `work` in a writing transaction and return what it returned; repeat the whole where it was lost.
+def retrying(
+    engine: Engine,
+    work: Callable[[Connection], Result],
+    *,
+    transaction: Callable[[Engine], AbstractContextManager[Connection]] = writing,
+) -> Result:
+    """Run `work` in a transaction, `writing` or `reading`, and return what it returned; repeat the whole where it was lost.
 
     A lost commit may have been applied, or may still be on its way: `work` must find its own earlier effect, by ids that
     were made before this call, and must look for it only after it took a lock that the earlier one held.
@@ -52,12 +57,12 @@ def retrying(engine: Engine, work: Callable[[Connection], Result]) -> Result:
     """
     for pause_s in _PAUSES_S:
         try:
-            with writing(engine) as connection:
+            with transaction(engine) as connection:
                 return work(connection)
         except TransactionLost:
             # Spread, so that two that met once do not meet again.
             time.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311  (no secret)
-    with writing(engine) as connection:
+    with transaction(engine) as connection:
         return work(connection)
 
 

@@ -102,14 +102,13 @@ class ServerProcess:
 
     def kill(self) -> None:
         """End it and all its descendants by SIGKILL. Idempotent."""
-        if (pid := self.pid) is None:
-            return
-        family = _family(pid)
+        family = [] if (pid := self.pid) is None else _family(pid)
         for member in family:
             _send(member, signal.SIGKILL)
         give_up_at = time.monotonic() + 60.0
         while (self.pid is not None or any(map(_start_ticks, family))) and time.monotonic() < give_up_at:
             time.sleep(_POLL_S)
+        self._reap(timeout_s=60.0)
 
     def send(self, signal_number: signal.Signals) -> None:
         """Send a signal to the server and all its descendants, e.g. SIGSTOP and SIGCONT."""
@@ -147,6 +146,9 @@ class ServerProcess:
                 os.killpg(pid, signal_number)
         while self.pid is not None and time.monotonic() < give_up_at:
             time.sleep(_POLL_S)
+        self._reap(timeout_s=timeout_s)
+
+    def _reap(self, *, timeout_s: float) -> None:
         if self._child is not None and self.pid is None:
             # A process whose first thread is a zombie is not gone: its other threads may hold the port for a moment.
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -139,6 +139,7 @@ class SqlRunRegistry:
         tries = itertools.count(1)
 
         def work(connection: sa.Connection) -> bool:
+            is_repeated = next(tries) > 1
             values = {name: row[name] for name in names} | {"changed_at_ms": self._clock.now_ms(connection)}
             if connection.execute(statement.values(values)).rowcount == 1:
                 if top_up is not None:
@@ -146,7 +147,7 @@ class SqlRunRegistry:
                     insert_once(connection, _TOP_UPS, key | {"epoch": changed.epoch}, key=tuple(key))
                 return True
             # A first try whose commit was never heard of may have made the change.
-            found = _find(connection, tenant=changed.tenant, run_id=changed.run_id) if next(tries) > 1 else None
+            found = _find(connection, tenant=changed.tenant, run_id=changed.run_id) if is_repeated else None
             return found is not None and all(_to_row(found)[name] == row[name] for name in names)
 
         return retrying(self._engine, work)

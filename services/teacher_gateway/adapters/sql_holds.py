@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, exists, select, update
 
-from services.teacher_gateway.adapters.sql_budgets import record
+from services.teacher_gateway.adapters.sql_budgets import find_budget, record
 from services.teacher_gateway.adapters.sql_counters import lock_windows, move, negated
 from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, settle, windows_of_hold
 from services.teacher_gateway.adapters.sql_tables import HOLDS, REPLIES, WINDOWS
-from services.teacher_gateway.ledger.budgets import Amounts, BudgetState
-from services.teacher_gateway.ledger.holds import Booking, HoldState, Reserved
+from services.teacher_gateway.ledger.budgets import Amounts, BudgetPath, BudgetState
+from services.teacher_gateway.ledger.holds import Attempt, Booking, HoldState, Reserved
 
 
 def mark_sent(connection: Connection, reserved: Reserved, *, mark_id: str, owner_id: str, now_ms: int) -> bool:
@@ -76,6 +76,21 @@ def release_expired(connection: Connection, owner_id: str, *, now_ms: int) -> in
     """Release a living owner's holds that can no longer be sent: its reserve was committed, but never heard of that."""
     mine = (HOLDS.c.state == HoldState.HELD.value, HOLDS.c.expires_at_ms <= now_ms)
     return _sweep(connection, owner_id, *mine, outcome="expired", now_ms=now_ms)
+
+
+def attempts_of(connection: Connection, path: BudgetPath) -> list[Attempt]:
+    """Return all attempts under a budget in the order of their reserve."""
+    budget = find_budget(connection, path)
+    if budget is None:
+        return []
+    windows = select(WINDOWS.c.window_id).where(WINDOWS.c.budget_id == budget["budget_id"])
+    mine = HOLDS.c[WINDOW_COLUMNS[path.scope]].in_(windows)
+    columns = (HOLDS.c.request_key, HOLDS.c.attempt, HOLDS.c.state, HOLDS.c.outcome)
+    rows = connection.execute(select(*columns).where(mine).order_by(HOLDS.c.hold_id))
+    return [
+        Attempt(request_key=key, attempt=attempt, state=HoldState(state), outcome=outcome)
+        for key, attempt, state, outcome in rows
+    ]
 
 
 def _sweep(connection: Connection, owner_id: str, *conditions: ColumnElement[bool], outcome: str, now_ms: int) -> int:

@@ -10,15 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine
 
 from baldistill.database.clock import DatabaseClock, ServerClock
-from baldistill.database.engine import reading
-from baldistill.database.transactions import retrying
+from baldistill.database.transactions import reading, retrying
 from baldistill.errors import DependencyUnavailable
 from services.teacher_gateway.adapters import sql_budgets, sql_holds, sql_owners, sql_reserves, sql_settlement
 from services.teacher_gateway.adapters.sql_counters import lock_windows
-from services.teacher_gateway.adapters.sql_tables import HOLDS, WINDOWS
 from services.teacher_gateway.ledger.budgets import (
     UNITS,
     BudgetPath,
@@ -56,8 +54,12 @@ DEFAULT_LEASE_S = 15.0
 
 def read_budget_tree(engine: Engine, path: BudgetPath, *, clock: DatabaseClock | None = None) -> list[BudgetStatus]:
     """Return a budget and all below it in their current windows, without becoming an owner; [] where there is none."""
-    with reading(engine) as connection:
-        return sql_budgets.tree_of(connection, path, now_ms=(clock or ServerClock()).now_ms(connection))
+    its_clock = clock or ServerClock()
+
+    def read(connection: Connection) -> list[BudgetStatus]:
+        return sql_budgets.tree_of(connection, path, now_ms=its_clock.now_ms(connection))
+
+    return retrying(engine, read, transaction=reading)
 
 
 class SqlLedger:
@@ -90,9 +92,8 @@ class SqlLedger:
     def ensure_budget(
         self, path: BudgetPath, *, ceilings: Ceilings, window: WindowKind = WindowKind.LIFETIME, actor: str
     ) -> bool:
-        with reading(self._engine) as connection:
-            if sql_budgets.find_budget(connection, path) is not None:
-                return False
+        if self._read(lambda connection: sql_budgets.find_budget(connection, path)) is not None:
+            return False
         change_id = _new_id()
 
         def make(connection: Connection, *, now_ms: int) -> bool:
@@ -164,8 +165,7 @@ class SqlLedger:
         return self._write(partial(sql_holds.book, reserved=reserved, booking=booking))
 
     def find_reply(self, request_key: str) -> Reply | None:
-        with reading(self._engine) as connection:
-            return sql_settlement.find_reply(connection, request_key)
+        return self._read(lambda connection: sql_settlement.find_reply(connection, request_key))
 
     def sweep(self, *, trust_leases: bool) -> int:
         return self._write(partial(sql_owners.sweep, own_id=self.owner_id, trust_leases=trust_leases))
@@ -177,22 +177,7 @@ class SqlLedger:
         return read_budget_tree(self._engine, path, clock=self._clock)
 
     def attempts(self, path: BudgetPath) -> list[Attempt]:
-        column = HOLDS.c[f"{path.scope.value}_window"]
-        with reading(self._engine) as connection:
-            budget = sql_budgets.find_budget(connection, path)
-            if budget is None:
-                return []
-            windows = select(WINDOWS.c.window_id).where(WINDOWS.c.budget_id == budget["budget_id"])
-            rows = connection.execute(select(HOLDS).where(column.in_(windows)).order_by(HOLDS.c.hold_id)).mappings()
-            return [
-                Attempt(
-                    request_key=row["request_key"],
-                    attempt=row["attempt"],
-                    state=HoldState(row["state"]),
-                    outcome=row["outcome"],
-                )
-                for row in rows
-            ]
+        return self._read(lambda connection: sql_holds.attempts_of(connection, path))
 
     def close(self) -> None:
         if self._closed:
@@ -211,6 +196,9 @@ class SqlLedger:
 
         with self._one_writer:
             return retrying(self._engine, timed)
+
+    def _read(self, work: Callable[[Connection], Result]) -> Result:
+        return retrying(self._engine, work, transaction=reading)
 
     def _reserve(
         self, requests: Sequence[ReserveRequest], reserve_ids: Sequence[str], connection: Connection, *, now_ms: int
