@@ -6,10 +6,14 @@ Only a process's `__main__` reads the environment; everything else is handed wha
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from baldistill.rpc.tls_files import TlsFiles
+
+LogLevel: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 _SECTION = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,6 +81,24 @@ class ServerSettings(BaseModel):
 
     listen: str = Field(default="127.0.0.1:0", description="host:port of gRPC; port 0 takes a free one")
     metrics_listen: str = Field(default="127.0.0.1:0", description="host:port of /metrics; port 0 takes a free one")
+    tls_certificate: Path | None = Field(default=None, description="PEM file of gRPC's certificate chain; none: no TLS")
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's key")
+    tls_client_ca: Path | None = Field(default=None, description="PEM file of the CA of callers' certificates, if any")
+    drain_grace_s: float = Field(default=25.0, ge=0, description="seconds that work under way has after SIGTERM")
+
+    @model_validator(mode="after")
+    def _certificate_and_key_belong_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key are set together or not at all")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        return self
+
+    def tls_files(self) -> TlsFiles | None:
+        """Return the files of gRPC's TLS, None where it is off."""
+        if self.tls_certificate is None or self.tls_key is None:
+            return None
+        return TlsFiles(certificate=self.tls_certificate, key=self.tls_key, client_ca=self.tls_client_ca)
 
 
 class TelemetrySettings(BaseModel):
@@ -84,7 +106,7 @@ class TelemetrySettings(BaseModel):
 
     model_config = _SECTION
 
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
     otlp_endpoint: str = Field(default="", description="URL of an OTLP gRPC collector; empty: no traces")
 
 

@@ -77,6 +77,10 @@ class HealthFaces:
         """Return what each service lacks; without an entry for those that lack nothing."""
         return {service: lacking for service in self._needs if (lacking := self.away(service))}
 
+    def checks(self) -> dict[tuple[str, str], bool]:
+        """Return whether each thing that a service needs answers, by (service, check)."""
+        return {(service, name): self._reason(name) is None for service, names in self._needs.items() for name in names}
+
     def _reason(self, name: str) -> str | None:
         result, asked_at_s = self._results.get(name), self._asked_at_s.get(name)
         if asked_at_s is not None and (result is None or asked_at_s > result.at_s):

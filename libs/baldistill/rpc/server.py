@@ -22,7 +22,8 @@ from baldistill.rpc.pipeline import Pipeline
 from baldistill.rpc.routes import BoundService, collect_routes
 from baldistill.rpc.status_codes import STATUS_CODES, StatusTable
 from baldistill.rpc.threads import CallThreads
-from baldistill.rpc.tls import TlsFiles, server_credentials
+from baldistill.rpc.tls import server_credentials
+from baldistill.rpc.tls_files import TlsFiles
 
 _log = structlog.get_logger(__name__)
 

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import structlog
 
 from baldistill.errors import InvalidInput
+from baldistill.rpc.tls_files import TlsFiles
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
-    """PEM files. client_ca: where set, callers need a certificate of it besides their token."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:

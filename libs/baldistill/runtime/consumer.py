@@ -17,7 +17,7 @@ import structlog
 
 from baldistill.bus.ports import Bus, BusConsumer, Delivery, Message
 from baldistill.errors import DependencyUnavailable, PermanentError, StorageFull, UndecodableMessage
-from baldistill.events.codec import EVENT_ID_HEADER, TRACE_HEADER, decode
+from baldistill.events.codec import EVENT_ID_HEADER, decode
 from baldistill.events.dead_letters import (
     DeadLetter,
     dead_letter_topic,
@@ -31,6 +31,7 @@ from baldistill.runtime.handlers import ConsumerGroup
 from baldistill.runtime.outcomes import Outcome, OutcomeCounter, OutcomeCounts
 from baldistill.runtime.retries import OutagePolicy, RetryPolicy
 from baldistill.runtime.run_states import Gate, RunStateView
+from baldistill.runtime.watching import DeliveryWatch, Logged
 
 Outage: TypeAlias = DependencyUnavailable | StorageFull
 
@@ -66,6 +67,7 @@ class ConsumerLoop:
         outages: OutagePolicy | None = None,
         view_lag_delay_s: float = 0.2,
         counter: OutcomeCounter | None = None,
+        watch: DeliveryWatch | None = None,
         on_give_up: Callable[[Exception], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -77,6 +79,7 @@ class ConsumerLoop:
         self._outages = outages or OutagePolicy()
         self._view_lag_delay_s = view_lag_delay_s
         self._counter = counter or OutcomeCounts()
+        self._watch = watch or Logged()
         self._on_give_up = on_give_up
         self._monotonic = monotonic
         self._publish = FactPublisher(bus, source=group.name)
@@ -158,17 +161,20 @@ class ConsumerLoop:
     def _handle(self, message: Message) -> Outcome:
         if is_dead_letter_topic(message.topic):
             assert self._dead_letters is not None
-            facts = self._dead_letters.handler(read_dead_letter(message))
-        else:
-            fact = decode(message)
-            gate = self._run_states.gate(fact) if self._run_states is not None else Gate.OPEN
-            if gate is not Gate.OPEN:
-                return Outcome.STALE if gate is Gate.STALE else Outcome.LAGGING
-            facts = self._group.handlers[type(fact)](fact)
-        self._publish(
-            facts, cause_id=message.headers.get(EVENT_ID_HEADER), traceparent=message.headers.get(TRACE_HEADER)
-        )
+            letter, watcher = read_dead_letter(message), self._dead_letters
+            self._work(message, None, lambda: watcher.handler(letter))
+            return Outcome.HANDLED
+        fact = decode(message)
+        gate = self._run_states.gate(fact) if self._run_states is not None else Gate.OPEN
+        if gate is not Gate.OPEN:
+            return Outcome.STALE if gate is Gate.STALE else Outcome.LAGGING
+        self._work(message, fact, lambda: self._group.handlers[type(fact)](fact))
         return Outcome.HANDLED
+
+    def _work(self, message: Message, fact: Fact | None, handle: Callable[[], Sequence[Fact]]) -> None:
+        """Have a handler's outputs published."""
+        with self._watch.handling(message, fact, group=self._group.name) as traceparent:
+            self._publish(handle(), cause_id=message.headers.get(EVENT_ID_HEADER), traceparent=traceparent)
 
     def _bury(self, consumer: BusConsumer, delivery: Delivery, error: Exception) -> None:
         _log.error("dead letter", **self._place(delivery), error=type(error).__name__, exc_info=error)

@@ -40,6 +40,11 @@ def configure_logging(*, level: int = logging.INFO, service: str, stream: TextIO
     )
 
 
+def level_of(name: str) -> int:
+    """Return the number of `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
+    return logging.getLevelNamesMapping()[name]
+
+
 def open_log_file(path: Path) -> TextIO:
     """Open a file for appending lines. A full disk costs lines, never the work that they tell of. Raises OSError."""
     return io.TextIOWrapper(io.BufferedWriter(_LossyFile(path, "a")), encoding="utf-8")

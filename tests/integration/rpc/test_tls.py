@@ -11,7 +11,7 @@ import pytest
 
 from baldistill.errors import InvalidInput
 from baldistill.rpc.server import RpcServer
-from baldistill.rpc.tls import TlsFiles
+from baldistill.rpc.tls_files import TlsFiles
 from baldistill.v1 import policy_pb2, policy_pb2_grpc
 from tests.integration.rpc.conftest import Policy, Tokens, bound, token
 

@@ -1,0 +1,140 @@
+"""All metrics of every process, declared in one place (STYLE 14). docs/reference/metrics.md is made from it.
+
+A service that wants another one declares it here, adds it to `METRICS` and emits it by `ProcessMetrics`.
+"""
+
+from __future__ import annotations
+
+from baldistill.telemetry.declarations import Kind, Label, Metric
+
+_METHOD = Label(name="method", bound="the methods that the process serves, and `unknown`", most=64)
+_CODE = Label(name="code", bound="gRPC's 17 status codes", most=17)
+_GROUP = Label(name="group", bound="the consumer groups of the services", most=16)
+_TOPIC = Label(name="topic", bound="one per fact, and its dead letters", most=64)
+_OUTCOME = Label(name="outcome", bound="what a delivery can come to (runtime/outcomes.py)", most=16)
+_STATE = Label(name="state", bound="the states of a run", most=8)
+_TENANT = Label(name="tenant", bound="the first 100 tenants; further ones are left out", most=100)
+_RUN = Label(name="run", bound="at most 200 open runs; further ones are left out", most=200)
+_FACE = Label(name="face", bound="the gRPC services of the process", most=8)
+_CHECK = Label(name="check", bound="what a service needs: database, store, bus, ...", most=16)
+_JOB_KIND = Label(name="kind", bound="kinds of launched work: train, evaluate, score", most=8)
+_JOB_STATE = Label(name="state", bound="the states of a job", most=8)
+_VERSION = Label(name="version", bound="one per process", most=1)
+_SERVICE = Label(name="service", bound="one per process", most=1)
+
+# From a lookup in memory to a unary call's longest deadline.
+_CALL_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# From a duplicate to a shard of about a minute of work, and those that take too long.
+_HANDLING_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+
+PROCESS_INFO = Metric(
+    name="baldistill_process_build_info",
+    kind=Kind.GAUGE,
+    help="Always 1: which service and version this process is.",
+    labels=(_SERVICE, _VERSION),
+)
+PROCESS_DEPENDENCY_UP = Metric(
+    name="baldistill_process_dependency_up",
+    kind=Kind.GAUGE,
+    help="1 where what a service needs answers, 0 while it is away.",
+    labels=(_FACE, _CHECK),
+)
+
+RPC_STARTED = Metric(
+    name="baldistill_rpc_started_calls_total",
+    kind=Kind.COUNTER,
+    help="gRPC calls that arrived.",
+    labels=(_METHOD,),
+)
+RPC_HANDLED = Metric(
+    name="baldistill_rpc_handled_calls_total",
+    kind=Kind.COUNTER,
+    help="gRPC calls that ended, by status.",
+    labels=(_METHOD, _CODE),
+)
+RPC_DURATION = Metric(
+    name="baldistill_rpc_call_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Seconds from a gRPC call's arrival to its end; streams last as long as they are watched.",
+    labels=(_METHOD,),
+    buckets=_CALL_BUCKETS_S,
+)
+
+CONSUMER_DELIVERIES = Metric(
+    name="baldistill_consumer_settled_deliveries_total",
+    kind=Kind.COUNTER,
+    help="Deliveries of events, by what became of them.",
+    labels=(_GROUP, _TOPIC, _OUTCOME),
+)
+CONSUMER_HANDLING = Metric(
+    name="baldistill_consumer_handling_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Seconds from taking a delivery to its outputs being published, failures included.",
+    labels=(_GROUP, _TOPIC),
+    buckets=_HANDLING_BUCKETS_S,
+)
+CONSUMER_LAG = Metric(
+    name="baldistill_consumer_lag_messages",
+    kind=Kind.GAUGE,
+    help="Messages that a consumer group has not committed yet; absent while the broker is away.",
+    labels=(_GROUP, _TOPIC),
+)
+
+POLICY_RUNS = Metric(
+    name="baldistill_policy_state_runs",
+    kind=Kind.GAUGE,
+    help="Runs by state; reported by one replica of policy, absent while its database is away.",
+    labels=(_TENANT, _STATE),
+)
+
+LAUNCHER_JOBS = Metric(
+    name="baldistill_launcher_state_jobs",
+    kind=Kind.GAUGE,
+    help="Launched jobs (training, evaluation) by state.",
+    labels=(_JOB_KIND, _JOB_STATE),
+)
+LAUNCHER_JOB_DURATION = Metric(
+    name="baldistill_launcher_job_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Seconds from a job's launch to its end.",
+    labels=(_JOB_KIND,),
+    # From a test's training to a night's.
+    buckets=(1.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0),
+)
+
+BUDGET_UNITS = ("calls", "tokens", "usd")
+_BUDGET_HELP = {
+    "limit": "the ceiling; absent where there is none",
+    "spent": "what is spent",
+    "held": "what is reserved for calls under way",
+    "unknown": "the part of what is spent that is booked at the bound, as nobody knows what became of the call",
+    "remaining": "the ceiling less spent and held; absent where there is no ceiling",
+}
+BUDGET_QUANTITIES = tuple(_BUDGET_HELP)
+# By quantity and unit, e.g. `baldistill_teacher_gateway_budget_spent_usd`. From the ledger itself, by one replica at a
+# time; while the database is away the series are absent, never stale (DESIGN 4).
+BUDGETS: dict[tuple[str, str], Metric] = {
+    (quantity, unit): Metric(
+        name=f"baldistill_teacher_gateway_budget_{quantity}_{unit}",
+        kind=Kind.GAUGE,
+        help=f"A run's budget in {unit}: {meaning}. An empty run is the tenant's own budget.",
+        labels=(_TENANT, _RUN),
+    )
+    for quantity, meaning in _BUDGET_HELP.items()
+    for unit in BUDGET_UNITS
+}
+
+METRICS: tuple[Metric, ...] = (
+    PROCESS_INFO,
+    PROCESS_DEPENDENCY_UP,
+    RPC_STARTED,
+    RPC_HANDLED,
+    RPC_DURATION,
+    CONSUMER_DELIVERIES,
+    CONSUMER_HANDLING,
+    CONSUMER_LAG,
+    POLICY_RUNS,
+    LAUNCHER_JOBS,
+    LAUNCHER_JOB_DURATION,
+    *BUDGETS.values(),
+)
