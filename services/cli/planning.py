@@ -17,6 +17,7 @@ from baldistill.tasks.bounds import NOTHING, CallBound, worst_annotation_bound, 
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption
 from services.cli.output import RESULTS, print_json, usd
 from services.cli.proposals import propose_from
+from services.cli.reporting.model import NO_QUALITY_CLAIMS
 from services.policy.preview import StageBound, bound_stage
 from services.policy.submission import Proposal
 
@@ -156,5 +157,5 @@ def _print_totals(priced: PricedPlan) -> None:
     RESULTS.print(f"Ceilings, never exceeded: {', '.join(ceilings)}.", soft_wrap=True)
     if budget.calls is not None and budget.calls < total.calls:
         RESULTS.print(f"budget.calls is {total.calls - budget.calls} below the plan: the run will end early.")
-    if frozen.spec.teacher.kind == "protocol":
-        RESULTS.print("The teacher is `protocol`: it answers by fixed rules. No claim about quality.")
+    if (note := NO_QUALITY_CLAIMS.get(frozen.spec.teacher.kind)) is not None:
+        RESULTS.print(note, soft_wrap=True)

@@ -17,6 +17,7 @@ from baldistill.specs.methods import BalancingPolicy, TailFilling
 from baldistill.specs.runspec import BudgetSpec, DatasetSpec, RunSpec
 from baldistill.tasks.registry import task_of
 from services.policy.labels import labels_of_run, shows_labels
+from services.policy.oracle_data import check_oracle_data
 from services.policy.planning import plan_all_stages
 from services.policy.ports import BaseModelCatalogue, RunRecord, RunRegistry
 from services.policy.preview import method_calls
@@ -37,6 +38,7 @@ def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalo
     """Look up and check everything that a spec names; store nothing. Raises InvalidInput that names the spec's field."""
     dataset = _find_dataset(spec, store=store)
     _check_data(spec, dataset)
+    check_oracle_data(spec, dataset)
     task = task_of(spec.task.kind)
     labels = labels_of_run(task, dataset, store=store)
     method = spec.resolved_method()
@@ -179,7 +181,7 @@ def _resolved_dataset(spec: RunSpec, dataset: Dataset) -> DatasetSpec:
 def _price_version(spec: RunSpec) -> str:
     price = spec.teacher.price
     if price is None:
-        return "free" if spec.teacher.kind == "protocol" else "unpriced"
+        return "free" if spec.teacher.kind in {"protocol", "oracle"} else "unpriced"
     return "spec-" + hashlib.sha256(price.model_dump_json().encode()).hexdigest()[:12]
 
 

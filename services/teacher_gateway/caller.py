@@ -26,7 +26,7 @@ from services.teacher_gateway.ledger.holds import (
     Reserved,
     ReserveRequest,
 )
-from services.teacher_gateway.ports import CallEnd, CallResult, Ledger, TeacherCall, TeacherClient
+from services.teacher_gateway.ports import CallEnd, CallResult, Ledger, RequestSubject, TeacherCall, TeacherClient
 from services.teacher_gateway.requests import TeacherRequest, prompt_sha256
 
 # A hold is marked SENT by the thread that reserved it, milliseconds later; this is for a machine that stalls.
@@ -184,6 +184,7 @@ class TeacherCaller:
             seed=request.seed,
             max_completion_tokens=self._teacher.max_completion_tokens,
             timeout_s=self._teacher.timeout_s,
+            subject=RequestSubject(domain=request.domain, example=request.example, draw=request.draw),
         )
         try:
             result = self._client.complete(call)

@@ -114,7 +114,7 @@ def build_teacher_gateway(
         ledger = SqlLedger(engine, lock_folder=locks, lease_s=lease_s, clock=clock)
         resources.callback(ledger.close)
         ledger.sweep(trust_leases=False)
-        teachers = TeacherDirectory(os.environ if environment is None else environment)
+        teachers = TeacherDirectory(os.environ if environment is None else environment, store=store)
         resources.callback(teachers.close)
         bookings = PendingBookings(ledger)
         keeper = LedgerKeeper(ledger=ledger, bookings=bookings, lease_s=lease_s)
@@ -124,7 +124,7 @@ def build_teacher_gateway(
         resources.callback(drain.finish, grace_s=_GRACE_S)
 
         def caller_for(frozen: FrozenRun) -> TeacherCaller:
-            client = teachers.client_for(frozen.spec.teacher)
+            client = teachers.client_for(frozen.spec.teacher, run=frozen)
             return TeacherCaller(frozen, ledger=ledger, bookings=bookings, client=client, drain=drain)
 
         work = partial(

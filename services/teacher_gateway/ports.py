@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from baldistill.datasets.examples import Example
+from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import TeacherSpec
 from baldistill.tasks.prompts import ChatMessage
 from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus, Ceilings, WindowKind
@@ -31,8 +33,23 @@ class CallEnd(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSubject:
+    """What a request of a run is about, for a teacher that knows the data; it is sent nowhere.
+
+    example: what is annotated, None for synthesis.   draw: number of a domain's synthesised example within the run, from 0.
+    """
+
+    domain: str
+    example: Example | None = None
+    draw: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherCall:
-    """One attempt. request_id: `<key>/<attempt>`.   seed: None where sampling is not asked for."""
+    """One attempt. request_id: `<key>/<attempt>`.   seed: None where sampling is not asked for.
+
+    subject: None where the call is no request of a run.
+    """
 
     request_id: str
     model: str
@@ -41,6 +58,7 @@ class TeacherCall:
     seed: int | None
     max_completion_tokens: int
     timeout_s: float
+    subject: RequestSubject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +102,11 @@ class TeacherClient(Protocol):
 class Teachers(Protocol):
     """Gives out clients; one per distinct teacher. Thread-safe."""
 
-    def client_for(self, teacher: TeacherSpec) -> TeacherClient:
-        """Return the client of a spec's teacher. Raises InvalidInput where its key is not set."""
+    def client_for(self, teacher: TeacherSpec, *, run: FrozenRun | None = None) -> TeacherClient:
+        """Return the client of a spec's teacher. Raises InvalidInput where its key is not set.
+
+        run: whose data set the `oracle` teacher knows; without it that teacher refuses every call.
+        """
 
     def close(self) -> None:
         """Close every client. Idempotent."""

@@ -23,10 +23,11 @@ _SEEDS = 2**31
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SynthesisOrder:
-    """One example to be synthesised. sample: 0-based within stage and domain."""
+    """One example to be synthesised. sample: 0-based within stage and domain.   draw: within run and domain."""
 
     domain: str
     sample: int
+    draw: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class TeacherRequest:
 
     example: what is annotated, None for synthesis.   right_label: what the answer must be, or have; None: anything.
     aliases: other right answers than the example's own.
+    draw: which of the domain's synthesised examples of the run it is, from 0.
     """
 
     row_id: str
@@ -48,6 +50,7 @@ class TeacherRequest:
     example: Example | None
     right_label: str | None
     aliases: Sequence[str] = ()
+    draw: int = 0
 
 
 def annotation_request(
@@ -69,10 +72,11 @@ def annotation_request(
     )
 
 
-def synthesis_orders(plan: StagePlan) -> list[SynthesisOrder]:
-    """Return what the stage's tail domains lack, domains in name order."""
+def synthesis_orders(plan: StagePlan, *, ordered_before: Mapping[str, int] | None = None) -> list[SynthesisOrder]:
+    """Return what the stage's tail domains lack, domains in name order. ordered_before: by earlier stages, by domain."""
+    before = ordered_before or {}
     return [
-        SynthesisOrder(domain=domain, sample=sample)
+        SynthesisOrder(domain=domain, sample=sample, draw=before.get(domain, 0) + sample)
         for domain, of_domain in sorted(plan.domains.items())
         for sample in range(of_domain.deficit)
     ]
@@ -102,6 +106,7 @@ def synthesis_request(
         seed=stable_hash(frozen.spec.seed, "synthesis", stage, order.domain, order.sample) % _SEEDS,
         example=None,
         right_label=frozen.task.required_of(answers),
+        draw=order.draw,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from baldistill.artifacts.layout import StageLayout
-from baldistill.artifacts.ports import ArtifactRef, ArtifactStore, Manifest
+from baldistill.artifacts.ports import ArtifactRef, ArtifactStore, Manifest, require_manifest
 from baldistill.artifacts.schemas import StagePlan
 from baldistill.artifacts.tables import read_table
 from baldistill.datasets.examples import Dataset, Example
@@ -90,7 +91,8 @@ class Stage:
                 )
                 for one in examples
             ]
-        return self._synthesis_requests(synthesis_orders(self.plan)[rows.start : rows.stop])
+        orders = synthesis_orders(self.plan, ordered_before=self._ordered_before())
+        return self._synthesis_requests(orders[rows.start : rows.stop])
 
     def selected_examples(self) -> Iterator[Example]:
         """Yield the stage's real examples in the order of their choice."""
@@ -110,6 +112,16 @@ class Stage:
             batch = self.store.find_manifest(self.frozen.layout.stage(earlier).batch)
             if batch is not None:
                 yield from read_table(self.store, batch.files["batch"])
+
+    def _ordered_before(self) -> Mapping[str, int]:
+        """Return what earlier stages ordered of each domain: the oracle gives no item twice, others do not ask."""
+        ordered: Counter[str] = Counter()
+        if self.frozen.spec.teacher.kind == "oracle":
+            for earlier in range(1, self.plan.stage):
+                manifest = require_manifest(self.store, self.frozen.layout.stage(earlier).plan)
+                plan = StagePlan.from_json(json.loads(self.store.read_bytes(manifest.files["plan"])))
+                ordered.update({name: domain.deficit for name, domain in plan.domains.items()})
+        return ordered
 
     def _synthesis_requests(self, orders: Sequence[SynthesisOrder]) -> list[TeacherRequest]:
         originals = self._originals({order.domain for order in orders})

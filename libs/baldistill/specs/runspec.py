@@ -77,10 +77,21 @@ class ProtocolTeacherSpec(SpecModel):
     server_error_share: float = Field(default=0.0, ge=0, le=1, description="share of attempts answered with status 500")
 
 
+class OracleTeacherSpec(SpecModel):
+    """The in-process `oracle` teacher gives what people wrote: an upper bound, no claim about any real teacher."""
+
+    label_noise: float = Field(
+        default=0.0, ge=0, le=1, description="share of synthesised examples that get a wrong answer, chosen by the seed"
+    )
+
+
 class TeacherSpec(SpecModel):
-    kind: Literal["openai", "protocol"] = Field(
+    kind: Literal["openai", "protocol", "oracle"] = Field(
         default="openai",
-        description="openai: any OpenAI-compatible URL; protocol: in-process, fixed rules, free of charge unless priced",
+        description=(
+            "openai: any OpenAI-compatible URL; protocol: in-process, fixed rules; oracle: in-process, human rationales"
+            " and real items of the data set; the last two are free of charge unless priced"
+        ),
     )
     model: str = Field(default="protocol", description="model name sent to the teacher")
     base_url: str | None = Field(
@@ -106,6 +117,7 @@ class TeacherSpec(SpecModel):
     max_attempts: int = Field(default=4, ge=1, description="attempts per request over 429, 5xx and UNKNOWN outcomes")
     errors_are_free: bool = Field(default=True, description="the provider does not bill answers with status 5xx")
     protocol: ProtocolTeacherSpec = Field(default_factory=ProtocolTeacherSpec, description="behaviour of kind protocol")
+    oracle: OracleTeacherSpec = Field(default_factory=OracleTeacherSpec, description="behaviour of kind oracle")
 
     @model_validator(mode="after")
     def _url_where_needed(self) -> Self:

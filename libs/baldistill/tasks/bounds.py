@@ -84,7 +84,7 @@ NOTHING = CallBound(calls=0, prompt_tokens=0, completion_tokens=0, nano_usd=0)
 
 
 def price_of(teacher: TeacherSpec) -> TokenPrice:
-    """Return the price that bounds and bookings use. The `protocol` teacher is free unless priced.
+    """Return the price that bounds and bookings use. Teachers in this process are free unless priced.
 
     Raises UnpricedTeacher.
     """
@@ -93,7 +93,7 @@ def price_of(teacher: TeacherSpec) -> TokenPrice:
             input_usd_per_million_tokens=teacher.price.input_usd_per_million_tokens,
             output_usd_per_million_tokens=teacher.price.output_usd_per_million_tokens,
         )
-    if teacher.kind == "protocol":
+    if teacher.kind in {"protocol", "oracle"}:
         return FREE
     raise UnpricedTeacher(model=teacher.model)
 

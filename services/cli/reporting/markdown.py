@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, StrictUndefined
 
-from services.cli.reporting.model import NO_QUALITY_CLAIM, RunReport
+from services.cli.reporting.model import NO_QUALITY_CLAIMS, RunReport
 from services.cli.reporting.tables import header_lines, report_tables
 
 _TEMPLATE = """\
@@ -43,5 +43,5 @@ def report_markdown(report: RunReport) -> str:
     return _ENVIRONMENT.from_string(_TEMPLATE).render(
         header=list(header_lines(report)),
         tables=report_tables(report),
-        no_claim="" if report.claims_quality else NO_QUALITY_CLAIM,
+        no_claim="" if report.claims_quality else NO_QUALITY_CLAIMS[report.teacher],
     )

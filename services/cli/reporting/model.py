@@ -8,10 +8,17 @@ from typing import Any
 
 from services.trainer.evaluation.reports import EvaluationReport
 
-NO_QUALITY_CLAIM = (
-    "The teacher was `protocol`: it answers by fixed rules, so that transport, budget and failures can be tried."
-    " The scores say what the student learned from such answers. No claim about quality."
-)
+# By kind of teacher.
+NO_QUALITY_CLAIMS = {
+    "protocol": (
+        "The teacher is `protocol`: it answers by fixed rules, so that transport, budget and failures can be tried."
+        " The scores say what the student learned from such answers. No claim about quality."
+    ),
+    "oracle": (
+        "The teacher is `oracle`: it gives what people wrote, human rationales and real items of the data set. The scores"
+        " are an upper bound of what a teacher can do. No claim about the quality of any real LLM."
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from services.cli.output import RESULTS
-from services.cli.reporting.model import NO_QUALITY_CLAIM, RunReport
+from services.cli.reporting.model import NO_QUALITY_CLAIMS, RunReport
 from services.cli.reporting.tables import header_lines, report_tables
 
 
@@ -21,4 +21,4 @@ def print_report(report: RunReport) -> None:
             table.add_row(*row)
         RESULTS.print(table)
     if not report.claims_quality:
-        RESULTS.print(NO_QUALITY_CLAIM, soft_wrap=True)
+        RESULTS.print(NO_QUALITY_CLAIMS[report.teacher], soft_wrap=True)

@@ -5,23 +5,37 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from baldistill.artifacts.ports import ArtifactStore
 from baldistill.errors import InvalidInput
+from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import TeacherSpec
 from services.teacher_gateway.adapters.openai_teacher import OpenAITeacher
+from services.teacher_gateway.adapters.oracle_teacher import OracleTeacher
 from services.teacher_gateway.adapters.protocol_teacher import ProtocolTeacher
 from services.teacher_gateway.ports import TeacherClient
 
 
 class TeacherDirectory:
-    """Teachers over the process environment. Keys are read from the variable that a spec names and kept nowhere else."""
+    """Teachers over the process environment. Keys are read from the variable that a spec names and kept nowhere else.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    store: where the `oracle` teacher finds the data set of its run.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, store: ArtifactStore | None = None) -> None:
         self._environment = environment
+        self._store = store
+        # One at a time: it holds a data set's oracle items and rationales.
+        self._oracle: tuple[str, OracleTeacher] = ("", OracleTeacher(None))
         self._clients: dict[str, TeacherClient] = {}
         self._lock = threading.Lock()
 
-    def client_for(self, teacher: TeacherSpec) -> TeacherClient:
-        """Return the client of a spec's teacher. Raises InvalidInput where its key is not set."""
+    def client_for(self, teacher: TeacherSpec, *, run: FrozenRun | None = None) -> TeacherClient:
+        """Return the client of a spec's teacher. Raises InvalidInput where its key is not set.
+
+        run: whose data set the `oracle` teacher knows; without it that teacher refuses every call.
+        """
+        if teacher.kind == "oracle":
+            return self._oracle_of(run)
         identity = teacher.model_dump_json(include={"kind", "base_url", "api_key_env", "protocol"})
         with self._lock:
             if identity not in self._clients:
@@ -34,6 +48,14 @@ class TeacherDirectory:
             clients, self._clients = list(self._clients.values()), {}
         for client in clients:
             client.close()
+
+    def _oracle_of(self, run: FrozenRun | None) -> OracleTeacher:
+        if run is None or self._store is None:
+            return OracleTeacher(None)
+        with self._lock:
+            if self._oracle[0] != run.run_id:
+                self._oracle = (run.run_id, OracleTeacher.of_run(run, store=self._store))
+            return self._oracle[1]
 
     def _make(self, teacher: TeacherSpec) -> TeacherClient:
         if teacher.kind == "protocol":
