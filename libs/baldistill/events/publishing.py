@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from baldistill.bus.ports import Bus
 from baldistill.events.codec import encode
 from baldistill.events.facts import Fact
+from baldistill.events.trace_context import current_traceparent
 
 
 class FactPublisher:
@@ -17,7 +18,11 @@ class FactPublisher:
         self._source = source
 
     def __call__(self, facts: Sequence[Fact], *, cause_id: str | None = None, traceparent: str | None = None) -> None:
-        """Publish facts in order; they are durable when this returns. Raises DependencyUnavailable."""
-        messages = [encode(fact, source=self._source, cause_id=cause_id, traceparent=traceparent) for fact in facts]
+        """Publish facts in order; they are durable when this returns. Raises DependencyUnavailable.
+
+        traceparent: of the facts; by default that of the work at hand.
+        """
+        trace = traceparent if traceparent is not None else current_traceparent()
+        messages = [encode(fact, source=self._source, cause_id=cause_id, traceparent=trace) for fact in facts]
         if messages:
             self._bus.publish(messages)

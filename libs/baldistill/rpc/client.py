@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import grpc
 
 from baldistill.errors import InvalidInput
+from baldistill.events.codec import TRACE_HEADER
+from baldistill.events.trace_context import current_traceparent
 from baldistill.rpc.limits import ServerLimits
 from baldistill.rpc.remote_errors import error_from_status
 from baldistill.rpc.retrying import service_config
@@ -65,7 +67,7 @@ class _CallDetails(grpc.ClientCallDetails):
 
 
 class _OurCalls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Adds token and deadline, and has failures raised as ours."""
+    """Adds token, deadline and trace, and has failures raised as ours."""
 
     def __init__(self, *, endpoint: str, token: str | None, deadline_s: float) -> None:
         self._endpoint = endpoint
@@ -84,6 +86,8 @@ class _OurCalls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercep
         metadata = list(details.metadata or ())
         if self._token is not None:
             metadata.append(("authorization", f"Bearer {self._token}"))
+        if (traceparent := current_traceparent()) is not None:
+            metadata.append((TRACE_HEADER, traceparent))
         return _CallDetails(
             method=details.method,
             timeout=default_timeout_s if details.timeout is None else details.timeout,

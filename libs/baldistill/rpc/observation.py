@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
+
+from baldistill.events.trace_context import carrying
 
 _log = structlog.get_logger(__name__)
 
@@ -52,14 +54,38 @@ class ObservedCall:
     subject: str = ""
 
 
+class CallTracer(Protocol):
+    """Surrounds a call by a span; telemetry/tracing.py implements it."""
+
+    def call(self, call: ObservedCall, *, traceparent: str | None) -> AbstractContextManager[str | None]:
+        """Return a context that gives the `traceparent` of what the call causes. At its end `call` is complete."""
+
+
+class Untraced:
+    """Records nothing and passes the caller's trace on."""
+
+    @contextmanager
+    def call(self, call: ObservedCall, *, traceparent: str | None) -> Iterator[str | None]:  # noqa: ARG002
+        yield traceparent
+
+
 @contextmanager
-def observed(method: str, *, observer: CallObserver) -> Iterator[ObservedCall]:
-    """Count and log the call of this block, whatever becomes of it. Within it, every line logged names the call."""
+def observed(
+    method: str, *, observer: CallObserver, tracer: CallTracer, traceparent: str | None
+) -> Iterator[ObservedCall]:
+    """Count, log and trace the call of this block, whatever becomes of it. Every line logged within names the call.
+
+    traceparent: the caller's, None where the caller sent none.
+    """
     call = ObservedCall(method=method)
     started_s = time.monotonic()
     observer.started(method=method)
     try:
-        with structlog.contextvars.bound_contextvars(call_id=call.call_id):
+        with (
+            structlog.contextvars.bound_contextvars(call_id=call.call_id),
+            tracer.call(call, traceparent=traceparent) as trace,
+            carrying(trace),
+        ):
             yield call
     finally:
         duration_s = time.monotonic() - started_s

@@ -12,11 +12,13 @@ import grpc
 import structlog
 
 from baldistill.errors import LimitReached
+from baldistill.events.codec import TRACE_HEADER
+from baldistill.events.trace_context import sound_traceparent
 from baldistill.rpc.authentication import TokenVerifier, bearer_token
 from baldistill.rpc.callers import Caller, called_by
 from baldistill.rpc.calls import CallContext, CallEnded, StatusRaised, working_on
 from baldistill.rpc.limits import ServerLimits
-from baldistill.rpc.observation import CallObserver, ObservedCall, observed
+from baldistill.rpc.observation import CallObserver, CallTracer, ObservedCall, observed
 from baldistill.rpc.routes import Route
 from baldistill.rpc.status_codes import ERROR_TYPE_METADATA, StatusTable
 from baldistill.rpc.threads import CallThreads
@@ -47,6 +49,7 @@ class Pipeline:
         verifier: TokenVerifier | None,
         open_methods: frozenset[str],
         observer: CallObserver,
+        tracer: CallTracer,
     ) -> None:
         self._routes = dict(routes)
         self._threads = threads
@@ -55,6 +58,7 @@ class Pipeline:
         self._verifier = verifier
         self._open_methods = open_methods
         self._observer = observer
+        self._tracer = tracer
         self._is_draining = False
         self._streams: set[CallContext] = set()
 
@@ -164,7 +168,8 @@ class Pipeline:
     @asynccontextmanager
     async def _around(self, method: str, context: Any) -> AsyncIterator[ObservedCall]:
         """Observe a call and give what it raises a status."""
-        with observed(method, observer=self._observer) as noted:
+        traceparent = _sent_traceparent(context)
+        with observed(method, observer=self._observer, tracer=self._tracer, traceparent=traceparent) as noted:
             try:
                 self._require_open(method)
                 yield noted
@@ -210,6 +215,11 @@ class Pipeline:
         remaining_s = context.time_remaining()
         ends_in_s = min(math.inf if remaining_s is None else remaining_s, longest_s)
         return CallContext(context, method=route.method, ends_in_s=ends_in_s if ends_in_s < math.inf else None)
+
+
+def _sent_traceparent(context: Any) -> str | None:
+    sent = (value for name, value in context.invocation_metadata() or () if name == TRACE_HEADER)
+    return sound_traceparent(next(sent, None))
 
 
 def _stopping() -> StatusRaised:

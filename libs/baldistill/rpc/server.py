@@ -17,7 +17,7 @@ from baldistill.rpc.authentication import OPEN_METHODS, TokenVerifier
 from baldistill.rpc.health import HealthFaces
 from baldistill.rpc.limits import ServerLimits
 from baldistill.rpc.listening import ListenFailed, parse_listen_address
-from baldistill.rpc.observation import CallObserver, Unobserved
+from baldistill.rpc.observation import CallObserver, CallTracer, Unobserved, Untraced
 from baldistill.rpc.pipeline import Pipeline
 from baldistill.rpc.routes import BoundService, collect_routes
 from baldistill.rpc.status_codes import STATUS_CODES, StatusTable
@@ -49,6 +49,7 @@ class RpcServer:
         statuses: StatusTable = STATUS_CODES,
         limits: ServerLimits | None = None,
         observer: CallObserver | None = None,
+        tracer: CallTracer | None = None,
         tls: TlsFiles | None = None,
         open_methods: frozenset[str] = frozenset(),
         on_failure: Callable[[BaseException], None] | None = None,
@@ -60,6 +61,7 @@ class RpcServer:
         self._statuses = statuses
         self._limits = limits or ServerLimits()
         self._observer = observer or Unobserved()
+        self._tracer = tracer or Untraced()
         self._tls = tls
         self._open_methods = OPEN_METHODS | open_methods
         self._on_failure = on_failure
@@ -124,6 +126,7 @@ class RpcServer:
                 verifier=self._verifier,
                 open_methods=self._open_methods,
                 observer=self._observer,
+                tracer=self._tracer,
             )
             self._server = grpc.aio.server(
                 handlers=[_AnyMethod(self._pipeline)],

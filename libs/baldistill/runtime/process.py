@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -32,12 +32,17 @@ from baldistill.telemetry.observers import CountedCalls, report_dependencies
 from baldistill.telemetry.process_metrics import ProcessMetrics
 from baldistill.telemetry.watched_deliveries import WatchedDeliveries
 
+if TYPE_CHECKING:
+    from baldistill.telemetry.tracing import Tracing
+
 _T = TypeVar("_T")
 
 # How soon a signal is noticed. A handler may not touch an event: the thread it interrupts may hold its lock.
 _LOOK_EVERY_S = 0.2
 _WAIT_EVERY_S = 1.0
 _SAY_EVERY_S = 10.0
+
+_VERSION = version("baldistill")
 
 _log = structlog.get_logger(__name__)
 
@@ -79,8 +84,12 @@ class Process:
     def __init__(self, *, service: str, settings: ProcessSettings) -> None:
         self.service = service
         self.stack = ExitStack()
-        self.metrics = ProcessMetrics(service=service, version=version("baldistill"))
-        self.deliveries = WatchedDeliveries(self.metrics)
+        self.metrics = ProcessMetrics(service=service, version=_VERSION)
+        tracing = _open_tracing(settings, service=service)
+        if tracing is not None:
+            self.stack.callback(tracing.close)
+        self._tracing = tracing
+        self.deliveries = WatchedDeliveries(self.metrics, within=tracing)
         self._settings = settings
         self._signal: int | None = None
         self._failure: BaseException | None = None
@@ -181,9 +190,20 @@ class Process:
             statuses=serving.statuses,
             limits=serving.limits,
             observer=CountedCalls(self.metrics),
+            tracer=self._tracing,
             tls=server.tls_files(),
             on_failure=self.fail,
         )
+
+
+def _open_tracing(settings: ProcessSettings, *, service: str) -> Tracing | None:
+    endpoint = settings.telemetry.otlp_endpoint
+    if not endpoint:
+        return None
+    # Costs a second and memory, which a process without a collector does not pay.
+    from baldistill.telemetry.tracing import Tracing
+
+    return Tracing(endpoint=endpoint, service=service, version=_VERSION)
 
 
 def _exit_code(error: BaseException) -> int:

@@ -40,7 +40,11 @@ def run_process(service: str, settings_type: type[_S], compose: Callable[[_S, Pr
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
     configure_logging(service=service, level=level_of(settings.telemetry.log_level))
-    process = Process(service=service, settings=settings)
+    try:
+        process = Process(service=service, settings=settings)
+    except BalDistillError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, process.on_signal)
     code = _run(process, lambda: compose(settings, process))

@@ -12,6 +12,7 @@ import structlog
 from baldistill.bus.ports import Message
 from baldistill.events.codec import EVENT_ID_HEADER, TENANT_HEADER, TRACE_HEADER
 from baldistill.events.facts import Fact
+from baldistill.events.trace_context import carrying
 
 
 class DeliveryWatch(Protocol):
@@ -25,7 +26,10 @@ class Logged:
     """Names tenant, run, stage and event on every line logged within, and passes the trace on unread."""
 
     @contextmanager
-    def handling(self, message: Message, fact: Fact | None, *, group: str) -> Iterator[str | None]:
+    def handling(
+        self, message: Message, fact: Fact | None, *, group: str, traceparent: str | None = None
+    ) -> Iterator[str | None]:
+        """traceparent: of a span within which the work is done; by default the message's own."""
         named: dict[str, str | int | None] = {
             "tenant": unquote(message.headers.get(TENANT_HEADER, "")),
             "run_id": message.key,
@@ -35,5 +39,6 @@ class Logged:
         }
         if fact is not None:
             named["stage"] = fact.stage
-        with structlog.contextvars.bound_contextvars(**named):
-            yield message.headers.get(TRACE_HEADER)
+        trace = traceparent or message.headers.get(TRACE_HEADER)
+        with structlog.contextvars.bound_contextvars(**named), carrying(trace):
+            yield trace
