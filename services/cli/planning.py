@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,43 +12,21 @@ from baldistill.artifacts.schemas import StagePlan
 from baldistill.specs.loading import blaming_spec, load_runspec
 from baldistill.specs.methods import TailFilling
 from baldistill.specs.runspec import RunSpec
-from baldistill.tasks.bounds import NOTHING, CallBound, worst_annotation_bound, worst_synthesis_bound
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption
 from services.cli.output import RESULTS, print_json, usd
 from services.cli.proposals import propose_from
 from services.cli.reporting.model import NO_QUALITY_CLAIMS
-from services.policy.preview import StageBound, bound_stage
+from services.policy.pricing import PricedPlan, price_plan
 from services.policy.submission import Proposal
 
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="Run spec in YAML; see examples/*.yaml.")]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PricedPlan:
-    """A proposal and the most that each of its stages can use."""
-
-    proposal: Proposal
-    bounds: tuple[StageBound, ...]
-
-    @property
-    def total(self) -> CallBound:
-        return sum((bound.total for bound in self.bounds), NOTHING)
 
 
 def priced_plan(spec: RunSpec, *, home: Home, spec_path: Path) -> PricedPlan:
     """Look up everything that a spec names and bound what it can cost. Raises InvalidInput by file, line and field."""
     proposal = propose_from(spec, home=home, spec_path=spec_path)
     with blaming_spec(spec_path):
-        return _price(proposal)
-
-
-def _price(proposal: Proposal) -> PricedPlan:
-    """Bound every stage by the longest texts of each domain. Raises UnpricedTeacher."""
-    frozen, domains = proposal.frozen, proposal.dataset.domains
-    annotation = {name: worst_annotation_bound(frozen, counts) for name, counts in domains.items()}
-    synthesis = {name: worst_synthesis_bound(frozen, name, counts) for name, counts in domains.items()}
-    bounds = [bound_stage(plan, frozen.method, annotation=annotation, synthesis=synthesis) for plan in proposal.plans]
-    return PricedPlan(proposal=proposal, bounds=tuple(bounds))
+        return price_plan(proposal)
 
 
 def plan(

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from baldistill.datasets.importing import import_dataset
 from baldistill.datasets.storage import latest_version
-from baldistill.specs.frozen import load_frozen_run
 from baldistill.specs.loading import blaming_spec
 from baldistill.specs.runspec import RunSpec
 from services.cli.home import Home
 from services.cli.output import MESSAGES
 from services.policy.adapters.local_base_models import LocalBaseModels
 from services.policy.adapters.sql_runs import SqlRunRegistry
-from services.policy.submission import Proposal, propose
+from services.policy.submission import Proposal, frozen_version, propose, with_version
 
 
 def propose_from(spec: RunSpec, *, home: Home, spec_path: Path) -> Proposal:
@@ -22,25 +21,13 @@ def propose_from(spec: RunSpec, *, home: Home, spec_path: Path) -> Proposal:
     A run that was submitted before keeps the data set version it was frozen with, unless the spec names another.
     """
     if spec.dataset.version is None:
-        frozen_version = _frozen_version(spec, home=home)
-        if frozen_version is None:
+        version = frozen_version(spec, store=home.store, registry=SqlRunRegistry(home.engine))
+        if version is None:
             _import_where_missing(spec, home=home, spec_path=spec_path)
         else:
-            spec = _with_version(spec, frozen_version)
+            spec = with_version(spec, version)
     with blaming_spec(spec_path):
         return propose(spec, store=home.store, base_models=LocalBaseModels())
-
-
-def _frozen_version(spec: RunSpec, *, home: Home) -> str | None:
-    record = SqlRunRegistry(home.engine).find_by_name(tenant=spec.tenant, name=spec.name)
-    if record is None:
-        return None
-    frozen = load_frozen_run(home.store, record.spec)
-    return frozen.dataset.version if frozen.dataset.name == spec.dataset.name else None
-
-
-def _with_version(spec: RunSpec, version: str) -> RunSpec:
-    return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"version": version})})
 
 
 def _import_where_missing(spec: RunSpec, *, home: Home, spec_path: Path) -> None:

@@ -12,7 +12,7 @@ from baldistill.datasets.examples import Dataset
 from baldistill.datasets.storage import latest_version, load_dataset
 from baldistill.errors import InvalidInput
 from baldistill.events.facts import Fact, RunState
-from baldistill.specs.frozen import FrozenDataset, FrozenRun
+from baldistill.specs.frozen import FrozenDataset, FrozenRun, load_frozen_run
 from baldistill.specs.methods import BalancingPolicy, TailFilling
 from baldistill.specs.runspec import BudgetSpec, DatasetSpec, RunSpec
 from baldistill.tasks.registry import task_of
@@ -65,6 +65,20 @@ def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalo
     )
     frozen = unnamed.model_copy(update={"run_id": run_id_of(unnamed)})
     return Proposal(frozen=frozen, dataset=dataset, plans=tuple(plans), planned_calls=planned_calls)
+
+
+def frozen_version(spec: RunSpec, *, store: ArtifactStore, registry: RunRegistry) -> str | None:
+    """Return the data set version that a run of this name was frozen with; None where there is no such run."""
+    record = registry.find_by_name(tenant=spec.tenant, name=spec.name)
+    if record is None:
+        return None
+    frozen = load_frozen_run(store, record.spec)
+    return frozen.dataset.version if frozen.dataset.name == spec.dataset.name else None
+
+
+def with_version(spec: RunSpec, version: str) -> RunSpec:
+    """Return the spec over one version of its data set."""
+    return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"version": version})})
 
 
 def submit(

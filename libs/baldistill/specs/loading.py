@@ -23,14 +23,26 @@ def load_runspec(path: Path) -> RunSpec:
         raise InvalidInput("there is no such spec file", path=path) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot be read: {error}", path=path) from error
+    return parse_runspec(text, path=path)
+
+
+def parse_runspec(text: str, *, path: Path | str, tenant: str | None = None) -> RunSpec:
+    """Validate a spec in YAML, or JSON, which is YAML too. Raises InvalidInput as `load_runspec` does.
+
+    path: what to call it in messages.   tenant: whose it is where it does not say.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise InvalidInput(f"is not valid YAML: {error.problem}", path=path, line=line) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"is not valid YAML: {str(error).splitlines()[0]}", path=path) from error
     if not isinstance(values, dict):
         raise InvalidInput("is not a mapping of keys to values; see examples/*.yaml", path=path)
+    if tenant is not None:
+        values.setdefault("tenant", tenant)
     try:
         return RunSpec.model_validate(values)
     except ValidationError as error:
@@ -71,7 +83,7 @@ def _child(node: yaml.Node | None, step: int | str) -> tuple[yaml.Node | None, i
     return None, None
 
 
-def _as_invalid_input(error: ErrorDetails, *, path: Path, root: yaml.Node | None) -> InvalidInput:
+def _as_invalid_input(error: ErrorDetails, *, path: Path | str, root: yaml.Node | None) -> InvalidInput:
     location = tuple(step for step in error["loc"] if not _is_union_branch(step))
     reason = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
