@@ -93,6 +93,9 @@ class RunRegistry(Protocol):
     def unannounced(self, *, for_s: float) -> list[RunRecord]:
         """Return the runs that were changed at least `for_s` seconds ago and are not announced, oldest change first."""
 
+    def count_by_state(self) -> dict[tuple[str, str], int]:
+        """Return how many runs there are by (tenant, state), those of the tenants with most runs first."""
+
     def unfinished(self) -> list[RunRecord]:
         """Return all runs that are not in a final state, oldest first."""
 

@@ -28,6 +28,9 @@ _log = structlog.get_logger(__name__)
 TakeTurn = Callable[[], AbstractContextManager[bool]]
 _Key = tuple[str, str]
 
+# A turn ends at times, so that one that was lost with its connection is not believed in for long.
+_TURN_S = 60.0
+
 
 class LastSightings:
     """When anything was last seen of each run. Thread-safe. In memory: after a restart every clock starts anew."""
@@ -54,7 +57,7 @@ class LastSightings:
 
 
 class Reconciler:
-    """Looks every `every_s` seconds. `step` is called by one thread.
+    """Looks every `every_s` seconds. `run` is called by one thread.
 
     quiet_s: seconds without progress or fact after which a running run is told anew.   settle_s: how long a command has
     to announce its change by itself.
@@ -84,22 +87,32 @@ class Reconciler:
         self._every_s = every_s
         # A handler publishes a moment after it has changed the row: only what is wrong twice in a row is wrong.
         self._wrong_before: dict[_Key, tuple[int, RunState]] = {}
+        self._leads = False
+
+    @property
+    def is_leading(self) -> bool:
+        """True in the one replica whose turn it is."""
+        return self._leads
 
     def run(self, stop: threading.Event) -> None:
-        """Step until `stop` is set. What is away is waited for."""
-        while not stop.wait(self._every_s):
+        """Step in our turns until `stop` is set. What is away is waited for."""
+        while not stop.is_set():
             try:
-                self.step()
+                with self._take_turn() as is_ours:
+                    self._leads = is_ours
+                    ends_at_s = time.monotonic() + _TURN_S
+                    while is_ours and not stop.wait(self._every_s) and time.monotonic() < ends_at_s:
+                        self.step()
             except RetryableError as outage:
                 _log.info("reconciling pauses", reason=str(outage))
+            self._leads = False
+            stop.wait(self._every_s)
 
     def step(self) -> None:
         """Look once. Raises DependencyUnavailable."""
-        with self._take_turn() as is_ours:
-            if is_ours:
-                self._finish_commands()
-                self._mend_topic()
-                self._wake_quiet_runs()
+        self._finish_commands()
+        self._mend_topic()
+        self._wake_quiet_runs()
 
     def _finish_commands(self) -> None:
         for record in self._registry.unannounced(for_s=self._settle_s):

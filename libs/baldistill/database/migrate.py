@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Engine
 
 from baldistill.database.exclusive import lock_key
 from baldistill.database.postgres import take_transaction_lock
-from baldistill.database.transactions import writing
+from baldistill.database.transactions import reading, writing
+from baldistill.errors import InvalidInput
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -41,6 +42,21 @@ def migrate(engine: Engine) -> None:
         _wait_for_others(connection)
         environment.configure(connection=connection, transactional_ddl=True)
         environment.run_migrations()
+
+
+def require_current(engine: Engine) -> None:
+    """Refuse to work on a database that lacks a revision. Raises InvalidInput, DependencyUnavailable."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    with reading(engine) as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current != newest:
+        raise InvalidInput(
+            f"the database's schema is at {current or 'nothing'}, this version needs {newest}; run `baldistill admin"
+            " migrate`, or switch migrate_at_start on",
+            field="database",
+        )
 
 
 def _wait_for_others(connection: Connection) -> None:

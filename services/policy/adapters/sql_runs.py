@@ -176,6 +176,13 @@ class SqlRunRegistry:
             query = _RUNS.select().where(_RUNS.c.announced.is_(sa.false()), _RUNS.c.changed_at_ms <= due_ms)
             return [_to_record(row) for row in connection.execute(query.order_by(_RUNS.c.changed_at_ms))]
 
+    def count_by_state(self) -> dict[tuple[str, str], int]:
+        """Return how many runs there are by (tenant, state)."""
+        count = sa.func.count()
+        query = sa.select(_RUNS.c.tenant, _RUNS.c.state, count).group_by(_RUNS.c.tenant, _RUNS.c.state)
+        with reading(self._engine) as connection:
+            return {(tenant, state): runs for tenant, state, runs in connection.execute(query.order_by(count.desc()))}
+
     def unfinished(self) -> list[RunRecord]:
         """Return all runs that are not over, oldest first."""
         query = _RUNS.select().where(_RUNS.c.state.in_(_UNFINISHED)).order_by(_RUNS.c.created_at_ms, _RUNS.c.run_id)

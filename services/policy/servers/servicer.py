@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from baldistill.artifacts.ports import ArtifactStore
+from baldistill.rpc.routes import BoundService
 from baldistill.runtime.handlers import PublishFacts
 from baldistill.v1 import policy_pb2_grpc
 from services.policy.letters import DeadLetterBox
@@ -16,6 +17,8 @@ from services.policy.servers.runs import RunMethods
 from services.policy.servers.tenants import TenantMethods
 from services.policy.tenants import TenantRegistry
 from services.policy.watching import RunWatchers
+
+SERVICE_NAME = "baldistill.v1.PolicyService"
 
 
 class PolicyServicer(RunMethods, TenantMethods, LetterMethods, policy_pb2_grpc.PolicyServiceServicer):
@@ -46,3 +49,8 @@ class PolicyServicer(RunMethods, TenantMethods, LetterMethods, policy_pb2_grpc.P
         )
         TenantMethods.__init__(self, tenants=tenants)
         LetterMethods.__init__(self, letters=letters, commands=commands, publish=publish, store=store)
+
+
+def bound(servicer: PolicyServicer) -> BoundService:
+    """Return the servicer as a server takes it."""
+    return BoundService(name=SERVICE_NAME, servicer=servicer, add=policy_pb2_grpc.add_PolicyServiceServicer_to_server)

@@ -39,7 +39,6 @@ from baldistill.events.facts import (
 )
 from baldistill.events.publishing import FactPublisher
 from baldistill.rpc.client import RpcClient
-from baldistill.rpc.routes import BoundService
 from baldistill.rpc.server import RpcServer
 from baldistill.runtime.consumer import ConsumerLoop
 from baldistill.specs.frozen import FrozenBaseModel
@@ -47,7 +46,7 @@ from baldistill.v1 import events_pb2, policy_pb2, policy_pb2_grpc
 from services.policy.adapters.sql_tenants import SqlTenantRegistry
 from services.policy.composition import build_policy
 from services.policy.run_commands import RunCommands
-from services.policy.servers.servicer import PolicyServicer
+from services.policy.servers.servicer import PolicyServicer, bound
 from services.policy.servers.tenants import OwnTokens
 from services.policy.tailing import FactTail
 from services.policy.tenants import digest_of, new_token_text
@@ -127,13 +126,7 @@ def served(engine: sa.Engine, tmp_path: Path) -> Iterator[Served]:
         now=lambda: datetime.now(UTC),
     )
     server = RpcServer(
-        [
-            BoundService(
-                name="baldistill.v1.PolicyService",
-                servicer=servicer,
-                add=policy_pb2_grpc.add_PolicyServiceServicer_to_server,
-            )
-        ],
+        [bound(servicer)],
         listen="127.0.0.1:0",
         verifier=OwnTokens(tenants),
     )
