@@ -8,6 +8,7 @@ import typer
 
 from baldistill import __version__
 from services.cli.budgets import budget_app
+from services.cli.collecting import gc
 from services.cli.data import data_app
 from services.cli.doctor import doctor
 from services.cli.planning import plan
@@ -15,6 +16,7 @@ from services.cli.reports import report, status
 from services.cli.running import run
 from services.cli.runs import runs_app
 from services.cli.schema import schema
+from services.cli.store import store_app
 from services.cli.students import student_app
 
 app = typer.Typer(
@@ -32,7 +34,9 @@ app.command(short_help="A run stage by stage and per domain, on the terminal or 
 app.add_typer(budget_app, name="budget")
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
+app.add_typer(store_app, name="store")
 app.add_typer(student_app, name="student")
+app.command(short_help="Delete runs that were closed long ago, and finish deletions that were cut.")(gc)
 app.command(short_help="JSON Schema of a run spec: every key, for editors and people.")(schema)
 app.command(short_help="Check this machine, and a spec's base model and teacher.")(doctor)
 

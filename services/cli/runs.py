@@ -1,17 +1,21 @@
-"""`baldistill runs`: list and delete runs of the embedded home."""
+"""`baldistill runs`: list and delete runs."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
+import sqlalchemy as sa
 import typer
 from rich.table import Table
 
-from baldistill.artifacts.layout import RunLayout
-from baldistill.errors import InvalidInput, RunLocked
+from baldistill.errors import InvalidInput, NotAllowedNow, RunLocked
+from baldistill.events.facts import RunState
 from baldistill.runtime.file_locks import FileLock
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption, TenantOption
 from services.cli.output import MESSAGES, RESULTS, print_json
+from services.cli.retention import DoomedRun, delete_runs
+from services.cli.stores import ClusterOption, Stores, open_stores
 from services.policy.adapters.sql_runs import SqlRunRegistry
 from services.policy.ports import RunRecord
 
@@ -22,11 +26,16 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name or id of a
 
 def find_run(home: Home, *, tenant: str, name: str) -> RunRecord:
     """Return a run by its name or id. Raises InvalidInput that lists what is known."""
-    registry = SqlRunRegistry(home.engine)
+    return find_record(home.engine, place=str(home.layout.root), tenant=tenant, name=name)
+
+
+def find_record(engine: sa.Engine, *, place: str, tenant: str, name: str) -> RunRecord:
+    """Return a run by its name or id. Raises InvalidInput that lists what is known."""
+    registry = SqlRunRegistry(engine)
     record = registry.find_by_name(tenant=tenant, name=name) or registry.find(tenant=tenant, run_id=name)
     if record is None:
         known = ", ".join(run.name for run in registry.list_runs(tenant=tenant)) or "none"
-        raise InvalidInput(f"no run '{name}' of tenant '{tenant}' in {home.layout.root}; known: {known}")
+        raise InvalidInput(f"no run '{name}' of tenant '{tenant}' in {place}; known: {known}")
     return record
 
 
@@ -53,21 +62,55 @@ def list_runs(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> N
 def delete(
     name: RunArgument,
     home: HomeOption = DEFAULT_HOME,
+    cluster: ClusterOption = False,
     tenant: TenantOption = "default",
+    keep_answers: Annotated[
+        bool, typer.Option("--keep-answers", help="Keep what the teacher answered: the same spec then costs nothing.")
+    ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="A run of --home that has not ended is cancelled first.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Delete a run's artifacts and record. What it spent stays in the ledger: money is never forgotten.
+    """Delete a closed run: its teacher answers, artifacts and record. What it spent stays in the ledger.
 
-    A later run of the same name and spec asks for the same keys, so answers that are stored are not paid again.
+    The same spec under the same name would ask for its answers again, and its budget is spent: give the new run
+    another name, or keep the answers.
     """
-    with Home(home) as opened:
-        record = find_run(opened, tenant=tenant, name=name)
+    with open_stores(home, cluster=cluster) as stores:
+        record = find_record(stores.engine, place=stores.place, tenant=tenant, name=name)
+        if not record.state.is_final and (cluster or not cancel):
+            raise NotAllowedNow(_not_closed(record, cluster=cluster))
         if not yes:
-            typer.confirm(f"Delete run {record.name} with its plans, batches and students?", abort=True)
-        with FileLock(opened.layout.locks / f"run-{record.run_id}.lock") as lock:
-            if not lock.try_acquire():
-                raise RunLocked(run_id=record.run_id, owner_pid=lock.owner_pid())
-            layout = RunLayout(tenant=record.tenant, run_id=record.run_id)
-            SqlRunRegistry(opened.engine).forget(tenant=record.tenant, run_id=record.run_id)
-            count = opened.store.delete_folder(prefix=layout.folder)
-    MESSAGES.print(f"Deleted run {record.name}: {count} files.")
+            also = "" if keep_answers else ", the answers that it paid for,"
+            typer.confirm(f"Delete run {record.name}{also} and its plans, batches and students?", abort=True)
+        if not record.state.is_final:
+            record = _cancelled(stores, record)
+        doomed = DoomedRun(tenant=record.tenant, run_id=record.run_id, record=record, keep_answers=keep_answers)
+        deleted = delete_runs(stores, [doomed], actor="runs delete")
+    answers, files = sum(one.answers for one in deleted), sum(one.files for one in deleted)
+    if as_json:
+        print_json({"run_id": record.run_id, "answers_deleted": answers, "files_deleted": files})
+    else:
+        MESSAGES.print(f"Deleted run {record.name}: {answers} answers, {files} files.")
+
+
+def _not_closed(record: RunRecord, *, cluster: bool) -> str:
+    cancel = f"baldistill cancel {record.name}" if cluster else "add --cancel"
+    return (
+        f"run {record.name} is {record.state.value}, and only closed runs are deleted;"
+        f" let it come to its end, or cancel it first ({cancel})"
+    )
+
+
+def _cancelled(stores: Stores, record: RunRecord) -> RunRecord:
+    """Close a run that nobody works on. Raises RunLocked, NotAllowedNow."""
+    assert stores.locks is not None
+    with FileLock(stores.locks / f"run-{record.run_id}.lock") as lock:
+        if not lock.try_acquire():
+            raise RunLocked(run_id=record.run_id, owner_pid=lock.owner_pid())
+        closed = dataclasses.replace(record, state=RunState.CANCELLED, reason="deleted before its end")
+        if not SqlRunRegistry(stores.engine).replace(expected=record, changed=closed):
+            raise NotAllowedNow(f"run {record.name} went on meanwhile; run the same command again")
+    return closed

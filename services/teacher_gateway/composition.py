@@ -18,6 +18,7 @@ from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import TeacherSpec
 from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger, read_budget_tree
+from services.teacher_gateway.adapters.sql_replies import count_replies, delete_replies
 from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
 from services.teacher_gateway.bookings import PendingBookings
 from services.teacher_gateway.caller import TeacherCaller
@@ -93,6 +94,16 @@ class TeacherGateway:
 def run_budgets(engine: Engine, *, tenant: str, run_id: str) -> list[BudgetStatus]:
     """Return a run's budget with its stages and domains, for readers that spend nothing; [] where there is none yet."""
     return read_budget_tree(engine, BudgetPath(tenant=tenant, run_id=run_id))
+
+
+def count_answers(engine: Engine, *, tenant: str, run_id: str) -> int:
+    """Return how many answers a run has stored."""
+    return count_replies(engine, BudgetPath(tenant=tenant, run_id=run_id))
+
+
+def delete_answers(engine: Engine, *, tenant: str, run_id: str, actor: str) -> int:
+    """Delete a run's stored answers; what they cost stays in the ledger. Return their number."""
+    return delete_replies(engine, BudgetPath(tenant=tenant, run_id=run_id), actor=actor)
 
 
 def build_teacher_gateway(

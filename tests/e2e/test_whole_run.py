@@ -92,12 +92,3 @@ def test_a_spec_changed_under_the_same_name_is_refused(baldistill: CommandLine) 
     assert "seed was 1, now 2" in answer.err
     assert baldistill("runs", "delete", "small", "--yes").code == 0
     assert baldistill("plan", baldistill.write_spec(seed=2)).code == 0
-
-
-def test_a_deleted_run_comes_back_without_paying_again(baldistill: CommandLine) -> None:
-    spec = baldistill.write_spec()
-    before = baldistill("run", spec, "--json").document
-    assert baldistill("runs", "delete", "small", "--yes").code == 0
-    after = baldistill("run", spec, "--json").document
-    assert after["usage"] == before["usage"]
-    assert after["stages"][-1]["metrics"] == before["stages"][-1]["metrics"]

@@ -42,6 +42,10 @@ class RecentObjects:
         if len(data) > _MAX_OBJECT_BYTES or "/checkpoints/" in key or not key.startswith(("tenants/", "models/")):
             return
         with self._lock:
+            found = self._objects.get(key)
+            if found is not None and found[0] >= self._clock():
+                # What was remembered is no news: it is not remembered for longer because somebody asked.
+                return
             self._remove(key)
             self._objects[key] = (self._clock() + self._remembered_s, data)
             self._size_bytes += len(data)

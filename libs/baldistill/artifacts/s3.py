@@ -84,16 +84,16 @@ class S3ArtifactStore:
 
     def create_manifest(self, manifest: Manifest) -> Manifest:
         key = checked_manifest_key(manifest.key)
-        if (there := self.find_manifest(key)) is not None:
-            return there
         data = encode_manifest(manifest)
-        if self._bucket.put_if_absent(key, data):
-            self._recent.put(key, data)
-            return decode_manifest(key=key, data=data)
-        winner = self.find_manifest(key)
-        if winner is None:
-            raise ArtifactMissing(key=key)
-        return winner
+        # The endpoint decides, never what is remembered.
+        if not self._bucket.put_if_absent(key, data):
+            winner = self._fetch(key)
+            if winner is None:
+                raise ArtifactMissing(key=key)
+            data = winner
+        created = decode_manifest(key=key, data=data)
+        self._recent.put(key, data)
+        return created
 
     def find_manifest(self, key: str) -> Manifest | None:
         data = self._find(checked_manifest_key(key))
@@ -126,9 +126,9 @@ class S3ArtifactStore:
                 yield key
 
     def _find(self, key: str) -> bytes | None:
-        data = self._recent.get(key)
-        if data is not None:
-            return data
+        return self._recent.get(key) or self._fetch(key)
+
+    def _fetch(self, key: str) -> bytes | None:
         sink = io.BytesIO()
         try:
             self._bucket.download(key, sink)

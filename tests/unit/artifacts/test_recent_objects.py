@@ -1,0 +1,68 @@
+"""What a process remembers of a store, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+
+from baldistill.artifacts.recent_objects import RecentObjects
+
+KEY = "tenants/acme/runs/r1/stage-01/plan.json"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def recent(clock: Clock) -> RecentObjects:
+    return RecentObjects(remembered_s=30.0, clock=clock)
+
+
+def test_an_object_is_remembered_for_its_time_however_often_it_is_asked_for(
+    recent: RecentObjects, clock: Clock
+) -> None:
+    for clock.now in (0.0, 10.0, 20.0, 30.0):
+        recent.put(KEY, b"plan")
+        assert recent.get(KEY) == b"plan"
+    clock.now = 30.1
+    assert recent.get(KEY) is None
+    recent.put(KEY, b"anew")
+    clock.now = 60.0
+    assert recent.get(KEY) == b"anew"
+
+
+@pytest.mark.parametrize(
+    "key", ["tenants/acme/runs/r1/stage-01/checkpoints/step-1/checkpoint.json", "deletions/acme/r1/mark.json"]
+)
+def test_what_is_made_anew_elsewhere_is_not_remembered(recent: RecentObjects, key: str) -> None:
+    recent.put(key, b"x")
+    assert recent.get(key) is None
+
+
+def test_big_objects_are_not_remembered_and_the_oldest_go_first(recent: RecentObjects) -> None:
+    recent.put(KEY, b"x" * ((64 << 10) + 1))
+    assert recent.get(KEY) is None
+    for number in range(600):
+        recent.put(f"tenants/acme/{number}.json", b"x" * (64 << 10))
+    assert [recent.get(f"tenants/acme/{number}.json") is None for number in (0, 87, 88, 599)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_folder_is_forgotten_alone(recent: RecentObjects) -> None:
+    recent.put("tenants/acme/runs/r1/spec.json", b"gone")
+    recent.put("tenants/acme/runs/r10/spec.json", b"kept")
+    recent.forget(folder="tenants/acme/runs/r1")
+    assert recent.get("tenants/acme/runs/r1/spec.json") is None
+    assert recent.get("tenants/acme/runs/r10/spec.json") == b"kept"
