@@ -119,6 +119,9 @@ class ProcessSettings(BaseSettings):
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="the broker")
     store: StoreSettings = Field(default_factory=StoreSettings, description="the artifact store")
+    artifacts_folder: Path | None = Field(
+        default=None, description="local folder to keep artifacts in instead of `store`; for processes of one machine"
+    )
     database: DatabaseSettings = Field(description="the SQL database")
     server: ServerSettings = Field(default_factory=ServerSettings, description="gRPC and /metrics")
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="logs and traces")

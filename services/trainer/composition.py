@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+from sqlalchemy import Engine
+
 from baldistill.artifacts.ports import ArtifactStore
-from baldistill.errors import RetryableError
+from baldistill.bus.ports import Bus
 from baldistill.events.facts import RationalesCollected, RunCancelled, RunFailed, RunPaused, RunSubmitted
+from baldistill.events.publishing import FactPublisher
+from baldistill.jobs.owners import JobOwner
+from baldistill.jobs.process_work import ProcessWork
+from baldistill.jobs.settings import JobSettings
+from baldistill.jobs.sql_registry import SqlJobRegistry
+from baldistill.jobs.watcher import JobWatcher
 from baldistill.runtime.handlers import ConsumerGroup, PublishFacts
 from baldistill.runtime.in_process_launcher import InProcessLauncher
-from baldistill.runtime.launching import Job, JobFailed, JobLauncher
+from baldistill.runtime.launching import Job, JobFailed, JobKind, JobLauncher
 from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.runtime.retries import RetryPolicy
 from services.trainer.handlers import on_rationales_collected, on_run_ended, on_run_submitted
 from services.trainer.job import run_job
-from services.trainer.outcomes import fact_of_measured_stage, verdict_of
+from services.trainer.outcomes import dead_letter_of, is_done, report_done, report_failed
 
 # A full disk or a store that is away: a minute, then a person is told. A service brings a more patient policy.
 _RETRIES = RetryPolicy(tries=3, first_delay_s=1.0)
 
 
 class Trainer:
-    """The composed trainer. groups: its consumer groups, run by the caller."""
+    """The composed trainer. groups: its consumer groups, run by the caller.   launcher: of its jobs."""
 
     def __init__(self, *, groups: Sequence[ConsumerGroup], launcher: JobLauncher) -> None:
         self.groups = list(groups)
-        self._launcher = launcher
+        self.launcher = launcher
 
     def busy(self) -> bool:
         """Tell whether a job waits, works or is being reported."""
-        return self._launcher.is_busy()
+        return self.launcher.is_busy()
 
     def close(self) -> None:
         """Let jobs reach their next step, save a checkpoint and end. Idempotent."""
-        self._launcher.close()
+        self.launcher.close()
 
 
 def build_trainer(
@@ -49,28 +57,59 @@ def build_trainer(
 
     publish: for what jobs lead to.   on_job_failed: told what a job died of where it is no verdict about data.
     """
-
-    def report_done(job: Job) -> None:
-        publish([fact_of_measured_stage(store, job)])
-
-    def report_failed(job: Job, error: Exception) -> None:
-        if (verdict := verdict_of(job, error)) is None:
-            on_job_failed(job, error)
-            return
-        try:
-            publish([verdict])
-        except RetryableError:
-            # Else nobody would hear of it: the launcher's thread has no one above it.
-            on_job_failed(job, error)
-
     launcher = InProcessLauncher(
         work=partial(run_job, store=store, progress=progress),
-        on_done=report_done,
-        on_failed=report_failed,
+        on_done=partial(report_done, store=store, publish=publish),
+        on_failed=partial(report_failed, publish=publish, on_job_failed=on_job_failed),
         retries=retries,
     )
+    return Trainer(groups=[_group(store, launcher)], launcher=launcher)
+
+
+def build_trainer_service(
+    *,
+    store: ArtifactStore,
+    engine: Engine,
+    bus: Bus,
+    progress: ProgressSource,
+    jobs: JobSettings,
+    environment: Mapping[str, str] | None = None,
+) -> Trainer:
+    """Return one replica of the trainer: jobs in SQL, each done by a process of its own. Takes jobs from now on.
+
+    environment: replaces variables of ours for the jobs' processes.
+    """
+    publish = FactPublisher(bus, source="trainer")
+
+    def bury(job: Job, error: Exception) -> None:
+        if (letter := dead_letter_of(store, job, error)) is not None:
+            bus.publish([letter])
+
+    work = ProcessWork(
+        module="services.trainer.job_process",
+        folder=jobs.logs,
+        progress=progress,
+        is_done=partial(is_done, store=store),
+        environment=environment,
+        grace_s=jobs.grace_s,
+    )
+    watcher = JobWatcher(
+        registry=SqlJobRegistry(engine),
+        owner=JobOwner(lock_folder=jobs.locks),
+        kinds=[JobKind.TRAIN, JobKind.EVALUATE],
+        work=work,
+        on_done=partial(report_done, store=store, publish=publish),
+        on_failed=partial(report_failed, publish=publish, on_job_failed=bury),
+        capacity=jobs.at_once,
+        lease_s=jobs.lease_s,
+    )
+    watcher.start()
+    return Trainer(groups=[_group(store, watcher)], launcher=watcher)
+
+
+def _group(store: ArtifactStore, launcher: JobLauncher) -> ConsumerGroup:
     stop = partial(on_run_ended, launcher=launcher)
-    group = ConsumerGroup(
+    return ConsumerGroup(
         name="trainer",
         handlers={
             RunSubmitted: partial(on_run_submitted, store=store, launcher=launcher),
@@ -80,4 +119,3 @@ def build_trainer(
             RunFailed: stop,
         },
     )
-    return Trainer(groups=[group], launcher=launcher)

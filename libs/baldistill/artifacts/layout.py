@@ -108,3 +108,23 @@ def dataset_import(*, tenant: str, name: str, sequence: int) -> str:
 def datasets_folder(*, tenant: str) -> str:
     """Folder of all data sets of a tenant."""
     return f"tenants/{tenant}/datasets"
+
+
+def evaluation_manifest(*, tenant: str, name: str) -> str:
+    """Key of what an evaluation outside of a run came to."""
+    return f"tenants/{tenant}/evaluations/{name}.json"
+
+
+def scoring_manifest(*, tenant: str, name: str) -> str:
+    """Key of what a scoring outside of a run came to."""
+    return f"tenants/{tenant}/scorings/{name}.json"
+
+
+def promoted_student(*, tenant: str, name: str, version: str) -> str:
+    """Key of a student in the registry: which run and stage it is of."""
+    return f"{promoted_students(tenant=tenant)}/{name}/{version}.json"
+
+
+def promoted_students(*, tenant: str) -> str:
+    """Folder of a tenant's registry of students."""
+    return f"tenants/{tenant}/students"

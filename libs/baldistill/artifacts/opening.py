@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from baldistill.artifacts.local import LocalArtifactStore
+from baldistill.artifacts.ports import ArtifactStore
 from baldistill.artifacts.read_cache import ReadCache
 from baldistill.artifacts.recent_objects import REMEMBERED_S, RecentObjects
 from baldistill.artifacts.s3 import S3ArtifactStore
@@ -16,6 +22,19 @@ def open_store(settings: StoreSettings, *, remembered_s: float = REMEMBERED_S) -
         cache=ReadCache(settings.cache, limit_bytes=settings.cache_bytes),
         recent=RecentObjects(remembered_s=remembered_s),
     )
+
+
+@contextmanager
+def artifact_store(settings: StoreSettings, *, folder: Path | None) -> Iterator[ArtifactStore]:
+    """The store of a process: a local folder where there is one, else the endpoint. Raises InvalidInput."""
+    if folder is not None:
+        yield LocalArtifactStore(folder)
+        return
+    store = open_store(settings)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def ensure_bucket(settings: StoreSettings) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from baldistill.artifacts.layout import RunLayout
 from baldistill.artifacts.ports import ArtifactRef, ArtifactStore
+from baldistill.errors import NotKnown
 from baldistill.specs.methods import Method
 from baldistill.specs.runspec import RunSpec, SpecModel
 from baldistill.tasks.registry import Task, task_of
@@ -60,3 +61,12 @@ class FrozenRun(SpecModel):
 def load_frozen_run(store: ArtifactStore, ref: ArtifactRef) -> FrozenRun:
     """Read a run's spec.json. Raises ArtifactMissing, ArtifactCorrupt."""
     return FrozenRun.model_validate_json(store.read_bytes(ref))
+
+
+def find_run(store: ArtifactStore, *, tenant: str, run_id: str) -> tuple[FrozenRun, ArtifactRef]:
+    """Return a run's spec.json by its name, and where it is. Raises NotKnown where no such run was submitted."""
+    manifest = store.find_manifest(RunLayout(tenant=tenant, run_id=run_id).spec)
+    if manifest is None:
+        raise NotKnown(kind="run", name=run_id)
+    spec = manifest.files["spec"]
+    return load_frozen_run(store, spec), spec

@@ -96,6 +96,7 @@ class SmallRun:
             price_version="free",
         )
         spec = store.put_bytes(folder=frozen.layout.folder, name="spec.json", data=frozen.canonical_json())
+        store.create_manifest(Manifest(key=frozen.layout.spec, files={"spec": spec}))
         return cls(store=store, frozen=frozen, spec=spec)
 
     def submitted(self, *, epoch: int = 1) -> RunSubmitted:
