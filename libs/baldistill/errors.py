@@ -33,6 +33,10 @@ class DependencyUnavailable(RetryableError):
         self.reason = reason
 
 
+class RunOnHold(RetryableError):
+    """Somebody holds this run; its state is about to say so. Its work waits uncounted, other runs go on."""
+
+
 class InvalidInput(PermanentError):
     """Something a person wrote is wrong. Names file, line and field; nothing was changed."""
 

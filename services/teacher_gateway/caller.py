@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from baldistill.errors import DependencyUnavailable, RetryableError
 from baldistill.seeding import stable_hash
-from baldistill.specs.frozen import FrozenRun
+from baldistill.specs.runspec import TeacherSpec
 from baldistill.tasks.bounds import CallBound, TokenPrice, call_bound, price_of
 from services.teacher_gateway.bookings import PendingBookings
 from services.teacher_gateway.draining import Drain
@@ -48,9 +48,10 @@ _NOT_SENT = Booking(state=HoldState.RELEASED, outcome="not_sent")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """The reply, bought now or before."""
+    """The reply. stored: it was bought before, nothing was paid now."""
 
     reply: Reply
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +79,13 @@ class RequestBusy(RetryableError):
 
 
 class TeacherCaller:
-    """Buys the answers of one run. Thread-safe."""
+    """Buys one teacher's answers, for a run or for a caller. Thread-safe."""
 
     def __init__(
         self,
-        frozen: FrozenRun,
+        teacher: TeacherSpec,
         *,
+        price_version: str,
         ledger: Ledger,
         bookings: PendingBookings,
         client: TeacherClient,
@@ -91,8 +93,8 @@ class TeacherCaller:
         pause: Callable[[float], None] | None = None,
     ) -> None:
         """`pause(seconds)` waits; default: the drain's, which ends with the process. Raises UnpricedTeacher."""
-        self._frozen = frozen
-        self._teacher = frozen.spec.teacher
+        self._teacher = teacher
+        self._price_version = price_version
         self._price: TokenPrice = price_of(self._teacher)
         self._ledger = ledger
         self._bookings = bookings
@@ -146,10 +148,10 @@ class TeacherCaller:
         """Reserve the next attempt; wait while others hold the request or the money."""
         wanted = ReserveRequest(
             request_key=request.key,
-            prompt_sha256=prompt_sha256(self._frozen, request),
+            prompt_sha256=prompt_sha256(self._teacher, request),
             path=request.budget,
             bound=self._bound(request),
-            price_version=self._frozen.price_version,
+            price_version=self._price_version,
             send_within_ms=_SEND_WITHIN_MS,
             call_timeout_ms=int(self._teacher.timeout_s * 1000),
         )
@@ -160,7 +162,7 @@ class TeacherCaller:
                 case Reserved():
                     return outcome
                 case AlreadyStored():
-                    return Answered(reply=outcome.reply)
+                    return Answered(reply=outcome.reply, stored=True)
                 case PromptMismatch():
                     raise PromptChanged(request_key=request.key)
                 case Refused() if outcome.state is BudgetState.FROZEN:

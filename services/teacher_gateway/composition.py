@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import grpc
 from sqlalchemy import Engine
 
 from baldistill.artifacts.ports import ArtifactStore
 from baldistill.database.clock import DatabaseClock
 from baldistill.events.facts import AnnotationShardPlanned, ExamplesSelected, RunSubmitted, ShardAnnotated
+from baldistill.rpc.routes import BoundService
+from baldistill.rpc.status_codes import STATUS_CODES
 from baldistill.runtime.handlers import ConsumerGroup
 from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import TeacherSpec
+from baldistill.v1 import teacher_gateway_pb2_grpc
 from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger, read_budget_tree
 from services.teacher_gateway.adapters.sql_replies import count_replies, delete_replies
 from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
 from services.teacher_gateway.bookings import PendingBookings
 from services.teacher_gateway.caller import TeacherCaller
+from services.teacher_gateway.completions import Completions
 from services.teacher_gateway.draining import Drain
+from services.teacher_gateway.errors import BudgetExhausted, BudgetFrozen, BudgetMissing
 from services.teacher_gateway.handlers import (
     on_annotation_shard_planned,
     on_examples_selected,
@@ -35,6 +41,16 @@ from services.teacher_gateway.ledger.holds import Attempt
 from services.teacher_gateway.ports import Ledger, Teachers
 from services.teacher_gateway.preflight import check_teacher
 from services.teacher_gateway.run_budgets import asks_the_teacher, ensure_run_budget, run_path
+from services.teacher_gateway.servers.servicer import TeacherGatewayServicer
+
+# What this service's own errors are to a caller; the rest of the table is everybody's.
+STATUSES = STATUS_CODES.with_rows(
+    {
+        BudgetMissing: grpc.StatusCode.NOT_FOUND,
+        BudgetExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        BudgetFrozen: grpc.StatusCode.FAILED_PRECONDITION,
+    }
+)
 
 # A person who pressed Ctrl-C waits; most answers come within this, and a lost one is spent at its bound.
 _GRACE_S = 10.0
@@ -44,10 +60,18 @@ class TeacherGateway:
     """The composed gateway. groups: what is to be consumed.   ledger: budgets, for the command line and RPCs."""
 
     def __init__(
-        self, *, groups: list[ConsumerGroup], ledger: Ledger, teachers: Teachers, drain: Drain, resources: ExitStack
+        self,
+        *,
+        groups: list[ConsumerGroup],
+        ledger: Ledger,
+        teachers: Teachers,
+        caller_for: Callable[[TeacherSpec, str], TeacherCaller],
+        drain: Drain,
+        resources: ExitStack,
     ) -> None:
         self.groups = groups
         self.ledger = ledger
+        self._caller_for = caller_for
         self._teachers = teachers
         self._drain = drain
         self._resources = resources
@@ -63,6 +87,15 @@ class TeacherGateway:
             check_teacher(wanted, teachers=self._teachers)
         elif asks_the_teacher(wanted):
             check_teacher(wanted.spec.teacher, teachers=self._teachers)
+
+    def service(self, *, store: ArtifactStore, teacher: TeacherSpec | None) -> BoundService:
+        """Return the gRPC face. teacher: of Complete; None: it is refused. Raises UnpricedTeacher."""
+        completions = Completions(teacher=teacher, caller_for=self._caller_for)
+        return BoundService(
+            name="baldistill.v1.TeacherGatewayService",
+            servicer=TeacherGatewayServicer(self.ledger, store, completions),
+            add=teacher_gateway_pb2_grpc.add_TeacherGatewayServiceServicer_to_server,
+        )
 
     def budget_tree(self, *, tenant: str, run_id: str = "") -> list[BudgetStatus]:
         """Return a run's budget with its stages and domains, or all of a tenant's; empty where there is none yet."""
@@ -134,12 +167,22 @@ def build_teacher_gateway(
         drain = Drain()
         resources.callback(drain.finish, grace_s=_GRACE_S)
 
-        def caller_for(frozen: FrozenRun) -> TeacherCaller:
-            client = teachers.client_for(frozen.spec.teacher, run=frozen)
-            return TeacherCaller(frozen, ledger=ledger, bookings=bookings, client=client, drain=drain)
+        def caller_for(teacher: TeacherSpec, price_version: str, run: FrozenRun | None = None) -> TeacherCaller:
+            return TeacherCaller(
+                teacher,
+                price_version=price_version,
+                ledger=ledger,
+                bookings=bookings,
+                client=teachers.client_for(teacher, run=run),
+                drain=drain,
+            )
 
         work = partial(
-            on_annotation_shard_planned, store=store, ledger=ledger, caller_for=caller_for, progress=progress
+            on_annotation_shard_planned,
+            store=store,
+            ledger=ledger,
+            caller_for=lambda frozen: caller_for(frozen.spec.teacher, frozen.price_version, frozen),
+            progress=progress,
         )
         groups = [
             ConsumerGroup(
@@ -153,5 +196,10 @@ def build_teacher_gateway(
             ConsumerGroup(name="teacher-gateway-worker", handlers={AnnotationShardPlanned: work}),
         ]
         return TeacherGateway(
-            groups=groups, ledger=ledger, teachers=teachers, drain=drain, resources=resources.pop_all()
+            groups=groups,
+            ledger=ledger,
+            teachers=teachers,
+            caller_for=caller_for,
+            drain=drain,
+            resources=resources.pop_all(),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from baldistill.errors import NotAllowedNow, PermanentError, RetryableError
+from baldistill.errors import NotAllowedNow, PermanentError, RetryableError, RunOnHold
 from services.teacher_gateway.ledger.budgets import BudgetPath
 from services.teacher_gateway.ledger.holds import Refused
 
@@ -29,7 +29,7 @@ class BudgetExhausted(PermanentError):
         self.refused = refused
 
 
-class BudgetFrozen(RetryableError):
+class BudgetFrozen(RunOnHold):
     """A person paused or cancelled what this budget pays for."""
 
     def __init__(self, *, path: BudgetPath) -> None:
@@ -109,3 +109,12 @@ class TeacherFailing(RetryableError):
         self.url = url
         self.reason = reason
         self.requests = requests
+
+
+class TeacherRejected(PermanentError):
+    """The teacher will not answer this request, however often it is sent."""
+
+    def __init__(self, *, url: str, reason: str) -> None:
+        super().__init__(f"the teacher at {url} rejected the request ({reason}); change it")
+        self.url = url
+        self.reason = reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from services.teacher_gateway.ledger.holds import (
     Reserved,
     ReserveOutcome,
     ReserveRequest,
+    SpendEntry,
 )
 
 
@@ -183,6 +184,11 @@ class Ledger(Protocol):
 
     def budget_tree(self, path: BudgetPath) -> list[BudgetStatus]:
         """Return a budget and all below it in their current windows, root first, stages and domains in order."""
+
+    def spend(
+        self, path: BudgetPath, *, states: Collection[HoldState], before_hold_id: int | None, limit: int
+    ) -> list[SpendEntry]:
+        """Return attempts under a budget, newest first. states: empty = all.   before_hold_id: only older ones."""
 
     def attempts(self, path: BudgetPath) -> list[Attempt]:
         """Return all attempts under a budget in the order of their reserve."""

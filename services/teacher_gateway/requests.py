@@ -12,6 +12,7 @@ from baldistill.artifacts.schemas import StagePlan
 from baldistill.datasets.examples import Example
 from baldistill.seeding import stable_hash
 from baldistill.specs.frozen import FrozenRun
+from baldistill.specs.runspec import TeacherSpec
 from baldistill.tasks.prompts import ChatMessage, Demonstration, annotation_messages, synthesis_messages
 from services.teacher_gateway.demonstrations import CandidateDemonstration, choose_demonstrations
 from services.teacher_gateway.ledger.budgets import BudgetPath
@@ -110,9 +111,8 @@ def synthesis_request(
     )
 
 
-def prompt_sha256(frozen: FrozenRun, request: TeacherRequest) -> str:
+def prompt_sha256(teacher: TeacherSpec, request: TeacherRequest) -> str:
     """Return the hash of all that decides the teacher's answer."""
-    teacher = frozen.spec.teacher
     decides: Mapping[str, object] = {
         "model": teacher.model,
         "messages": [[message.role, message.content] for message in request.messages],

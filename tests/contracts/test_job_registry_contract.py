@@ -13,7 +13,7 @@ from baldistill.artifacts.ports import ArtifactRef
 from baldistill.jobs.registry import Claim, JobRegistry, JobState, Standing
 from baldistill.jobs.sql_registry import SqlJobRegistry
 from baldistill.runtime.launching import Job, JobKind
-from baldistill.testing.databases import DATABASE_KINDS, StoppedClock, open_test_database
+from baldistill.testing.databases import DATABASE_KINDS, StoppedClock, new_location, open_test_database
 
 SPEC = ArtifactRef(key="spec.json", sha256="0" * 64, size_bytes=2)
 EXAMPLES = ArtifactRef(key="examples.parquet", sha256="1" * 64, size_bytes=3, rows=4)
@@ -44,10 +44,11 @@ class Shared:
 
 @pytest.fixture(params=DATABASE_KINDS)
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shared]:
-    engine = open_test_database(kind=request.param, location=str(tmp_path))
-    clock = StoppedClock()
-    yield Shared(SqlJobRegistry(engine, clock=clock), clock)
-    engine.dispose()
+    with new_location(request.param, tmp_path) as location:
+        engine = open_test_database(kind=request.param, location=location)
+        clock = StoppedClock()
+        yield Shared(SqlJobRegistry(engine, clock=clock), clock)
+        engine.dispose()
 
 
 def test_a_job_comes_back_as_it_was_put(shared: Shared) -> None:

@@ -16,7 +16,7 @@ from baldistill.jobs.watcher import JobWatcher
 from baldistill.runtime.in_process_launcher import InProcessLauncher
 from baldistill.runtime.launching import Job, JobKind, JobLauncher, JobStopped
 from baldistill.runtime.retries import RetryPolicy
-from baldistill.testing.databases import DATABASE_KINDS, open_test_database
+from baldistill.testing.databases import DATABASE_KINDS, new_location, open_test_database
 
 SPEC = ArtifactRef(key="spec.json", sha256="0" * 64, size_bytes=2)
 RETRIES = RetryPolicy(tries=3, first_delay_s=0.001)
@@ -83,26 +83,27 @@ def recording(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Record
         yield one
         one.launcher.close()
         return
-    engine = open_test_database(kind=kind, location=str(tmp_path))
+    with new_location(kind, tmp_path) as location:
+        engine = open_test_database(kind=kind, location=location)
 
-    def durable(recording: Recording) -> JobLauncher:
-        watcher = JobWatcher(
-            registry=SqlJobRegistry(engine),
-            owner=JobOwner(lock_folder=tmp_path / "locks"),
-            kinds=[JobKind.TRAIN],
-            work=recording.work,
-            on_done=recording.done.append,
-            on_failed=recording.on_failed,
-            retries=RETRIES,
-            tick_s=0.02,
-        )
-        watcher.start()
-        return watcher
+        def durable(recording: Recording) -> JobLauncher:
+            watcher = JobWatcher(
+                registry=SqlJobRegistry(engine),
+                owner=JobOwner(lock_folder=tmp_path / "locks"),
+                kinds=[JobKind.TRAIN],
+                work=recording.work,
+                on_done=recording.done.append,
+                on_failed=recording.on_failed,
+                retries=RETRIES,
+                tick_s=0.02,
+            )
+            watcher.start()
+            return watcher
 
-    one = Recording(durable)
-    yield one
-    one.launcher.close()
-    engine.dispose()
+        one = Recording(durable)
+        yield one
+        one.launcher.close()
+        engine.dispose()
 
 
 def test_jobs_are_done_one_at_a_time_and_told(recording: Recording) -> None:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import structlog
 
 from baldistill.bus.ports import Bus, BusConsumer, Delivery, Message
-from baldistill.errors import DependencyUnavailable, PermanentError, StorageFull, UndecodableMessage
+from baldistill.errors import DependencyUnavailable, PermanentError, RunOnHold, StorageFull, UndecodableMessage
 from baldistill.events.codec import EVENT_ID_HEADER, decode
 from baldistill.events.dead_letters import (
     DeadLetter,
@@ -37,6 +37,8 @@ Outage: TypeAlias = DependencyUnavailable | StorageFull
 
 # Only how soon a stop is noticed; a poll returns at once where there is something.
 _POLL_S = 0.5
+# A run is paused within moments of its budget; a person may hold it for days.
+_ON_HOLD_DELAY_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -142,21 +144,38 @@ class ConsumerLoop:
             raise
         except PermanentError as error:
             self._bury(consumer, delivery, error)
+        except RunOnHold as error:
+            self._hold(consumer, delivery, error)
         # Whatever a handler raises is its own failure; the loop and the other runs live on.
         except Exception as error:  # noqa: BLE001
-            delay_s = self._retries.delay_s(attempt=delivery.attempt)
-            if delay_s is None:
-                self._bury(consumer, delivery, error)
-                return
-            _log.warning("handler failed", **self._place(delivery), error=type(error).__name__, exc_info=error)
-            self._count(Outcome.RETRIED, delivery)
-            consumer.retry(delivery, delay_s=delay_s)
+            self._retry_or_bury(consumer, delivery, error)
         else:
             self._count(outcome, delivery)
             if outcome is Outcome.LAGGING:
                 consumer.retry(delivery, delay_s=self._view_lag_delay_s, count_attempt=False)
             else:
                 consumer.commit(delivery)
+
+    def _retry_or_bury(self, consumer: BusConsumer, delivery: Delivery, error: Exception) -> None:
+        delay_s = self._retries.delay_s(attempt=delivery.attempt)
+        if delay_s is None:
+            self._bury(consumer, delivery, error)
+            return
+        _log.warning("handler failed", **self._place(delivery), error=type(error).__name__, exc_info=error)
+        self._count(Outcome.RETRIED, delivery)
+        consumer.retry(delivery, delay_s=delay_s)
+
+    def _hold(self, consumer: BusConsumer, delivery: Delivery, error: RunOnHold) -> None:
+        """Ask again shortly: the run's state will say STALE, or whoever holds it lets it go. Nothing is counted.
+
+        Whoever gives up on outages, as the embedded mode does, has no time for this either.
+        """
+        if self._outages.give_up_after is not None:
+            self._retry_or_bury(consumer, delivery, error)
+            return
+        _log.info("run on hold", **self._place(delivery), reason=str(error))
+        self._count(Outcome.LAGGING, delivery)
+        consumer.retry(delivery, delay_s=_ON_HOLD_DELAY_S, count_attempt=False)
 
     def _handle(self, message: Message) -> Outcome:
         if is_dead_letter_topic(message.topic):

@@ -17,7 +17,7 @@ DEMONSTRATION_BYTES_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatMessage:
-    """One message of a chat. role: `system` or `user`."""
+    """One message of a chat. role: `system`, `user` or `assistant`."""
 
     role: str
     content: str

@@ -6,9 +6,10 @@ from typing import Any
 
 import openai
 from openai import OpenAI
-from openai.types.chat import ChatCompletion
+from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from baldistill.errors import DependencyUnavailable
+from baldistill.tasks.prompts import ChatMessage
 from services.teacher_gateway.errors import TeacherRefused
 from services.teacher_gateway.ports import CallEnd, CallResult, TeacherCall
 
@@ -38,12 +39,7 @@ class OpenAITeacher:
         try:
             response = self._client.chat.completions.with_raw_response.create(
                 model=call.model,
-                messages=[
-                    {"role": "system", "content": one.content}
-                    if one.role == "system"
-                    else {"role": "user", "content": one.content}
-                    for one in call.messages
-                ],
+                messages=[_message(one) for one in call.messages],
                 temperature=call.temperature,
                 max_completion_tokens=call.max_completion_tokens,
                 timeout=call.timeout_s,
@@ -79,6 +75,16 @@ class OpenAITeacher:
         body = error.body
         message = body.get("message") if isinstance(body, dict) else None
         return str(message or error.message).replace(self._api_key, "<key>")[:_LONGEST_DETAIL]
+
+
+def _message(one: ChatMessage) -> ChatCompletionMessageParam:
+    match one.role:
+        case "system":
+            return {"role": "system", "content": one.content}
+        case "assistant":
+            return {"role": "assistant", "content": one.content}
+        case _:
+            return {"role": "user", "content": one.content}
 
 
 def _answered(parsed: object, *, model: str) -> CallResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from baldistill.database.transactions import reading, retrying
 from baldistill.errors import DependencyUnavailable
 from services.teacher_gateway.adapters import sql_budgets, sql_holds, sql_owners, sql_reserves, sql_settlement
 from services.teacher_gateway.adapters.sql_counters import lock_windows
+from services.teacher_gateway.adapters.sql_spend import spend_of
 from services.teacher_gateway.ledger.budgets import (
     UNITS,
     BudgetPath,
@@ -33,6 +34,7 @@ from services.teacher_gateway.ledger.holds import (
     Reserved,
     ReserveOutcome,
     ReserveRequest,
+    SpendEntry,
 )
 
 Result = TypeVar("Result")
@@ -175,6 +177,13 @@ class SqlLedger:
 
     def budget_tree(self, path: BudgetPath) -> list[BudgetStatus]:
         return read_budget_tree(self._engine, path, clock=self._clock)
+
+    def spend(
+        self, path: BudgetPath, *, states: Collection[HoldState], before_hold_id: int | None, limit: int
+    ) -> list[SpendEntry]:
+        return self._read(
+            lambda connection: spend_of(connection, path, states=states, before_hold_id=before_hold_id, limit=limit)
+        )
 
     def attempts(self, path: BudgetPath) -> list[Attempt]:
         return self._read(lambda connection: sql_holds.attempts_of(connection, path))

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import rfc8785
 
 from baldistill.tasks.bounds import CallBound
-from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetState
+from services.teacher_gateway.ledger.budgets import Amounts, BudgetPath, BudgetState
 
 
 class HoldState(enum.Enum):
@@ -28,12 +28,18 @@ class RequestKind(enum.Enum):
 
     ANNOTATION = "annotation"
     SYNTHESIS = "synthesis"
+    COMPLETION = "completion"
 
 
 def request_key(*, tenant: str, run_id: str, stage: int, kind: RequestKind, subject: str, sample: int) -> str:
     """Return the key that is paid for once. subject: the example's id, or the domain for synthesis."""
     parts = [tenant, run_id, stage, kind.value, subject, sample]
     return hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+
+
+def completion_key(*, tenant: str, idempotency_key: str) -> str:
+    """Return the key of a caller's own request. No run's key is like it: they have more parts."""
+    return hashlib.sha256(rfc8785.dumps([tenant, RequestKind.COMPLETION.value, idempotency_key])).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,3 +160,19 @@ class Attempt:
     @property
     def request_id(self) -> str:
         return f"{self.request_key}/{self.attempt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendEntry:
+    """One attempt with what it cost, at its bound where that is not known; nothing where it was released.
+
+    hold_id: in the order of reserves.   path: the budget that it was asked from.   times: ms since 1970 UTC.
+    """
+
+    hold_id: int
+    request_id: str
+    path: BudgetPath
+    state: HoldState
+    amounts: Amounts
+    reserved_at_ms: int
+    changed_at_ms: int

@@ -177,7 +177,8 @@ class Buyer:
         self.client = OpenAITeacher(base_url=url, api_key=KEY)
         self.pauses: list[float] = []
         self.caller = TeacherCaller(
-            self.frozen,
+            self.frozen.spec.teacher,
+            price_version=self.frozen.price_version,
             ledger=ledger,
             bookings=PendingBookings(ledger),
             client=self.client,

@@ -31,7 +31,7 @@ from services.trainer.job import run_job
 
 SIZES = {"billing": 9, "login": 6, "delivery": 3}
 TEST = {"billing": 4, "login": 2, "delivery": 1}
-LONG = {"epochs": 40, "batch_size": 4, "micro_batch_size": 4, "max_tokens": 256, "checkpoint_every_steps": 20}
+LONG = {"epochs": 25, "batch_size": 4, "micro_batch_size": 4, "max_tokens": 256, "checkpoint_every_steps": 20}
 
 
 class Machine:

@@ -19,6 +19,7 @@ from baldistill.errors import (
     ArtifactMissing,
     DependencyUnavailable,
     RetryableError,
+    RunOnHold,
     StorageFull,
     UndecodableMessage,
 )
@@ -261,6 +262,36 @@ def test_a_handler_has_all_its_tries_left_after_an_outage(scene: Scene) -> None:
 
     assert steps(scene.loop({StagePlanned: handler})) == 11
     assert len(scene.published(ExamplesSelected.TOPIC)) == 1
+
+
+def test_a_run_on_hold_waits_uncounted_until_its_state_says_why(scene: Scene) -> None:
+    tries: list[StagePlanned] = []
+
+    def held(event: StagePlanned) -> Sequence[Fact]:
+        tries.append(event)
+        raise RunOnHold("the budget is frozen")
+
+    scene.publish([state(), planned()])
+    loop = scene.loop({StagePlanned: held}, retries=RetryPolicy(tries=1))
+    while len(tries) < 3:
+        loop.step(timeout_s=2)
+    assert scene.counts.total(Outcome.LAGGING) == 3
+    scene.publish([state(epoch=2, state=RunState.PAUSED)])
+    while not loop.step(timeout_s=2):
+        pass
+    assert scene.counts.total(Outcome.STALE) == 1
+    assert scene.published(dead_letter_topic(StagePlanned.TOPIC)) == []
+
+
+def test_a_run_on_hold_is_a_failure_to_who_waits_for_nothing(scene: Scene) -> None:
+    def held(_event: StagePlanned) -> Sequence[Fact]:
+        raise RunOnHold("the budget is frozen")
+
+    scene.publish([state(), planned()])
+    impatient = OutagePolicy(first_delay_s=0, give_up_after=timedelta(seconds=60))
+    loop = scene.loop({StagePlanned: held}, retries=RetryPolicy(tries=1), outages=impatient)
+    assert loop.step(timeout_s=2)
+    assert len(scene.published(dead_letter_topic(StagePlanned.TOPIC))) == 1
 
 
 def test_an_outage_pauses_the_whole_group_member_not_one_partition(scene: Scene) -> None:

@@ -70,7 +70,8 @@ def caller_over(ledger: SqlLedger, **budget: int) -> tuple[TeacherCaller, Gate, 
     teacher, bookings = Gate(frozen.spec.teacher.protocol), PendingBookings(ledger)
     pause: Callable[[float], object] = threading.Event().wait
     caller = TeacherCaller(
-        frozen,
+        frozen.spec.teacher,
+        price_version=frozen.price_version,
         ledger=ledger,
         bookings=bookings,
         client=teacher,
@@ -101,7 +102,10 @@ def test_a_second_caller_gets_the_firsts_answer_for_one_call(ledger: FailingLedg
         assert teacher.asked.acquire(timeout=30)
         second = ask(0)
         teacher.open.set()
-        assert first.result() == second.result()
+        bought, found = first.result(), second.result()
+        assert isinstance(bought, Answered)
+        assert isinstance(found, Answered)
+        assert (bought.reply, bought.stored, found.stored) == (found.reply, False, True)
     assert teacher.calls == 1
 
 

@@ -138,6 +138,7 @@ def test_whatever_decides_the_answer_changes_the_prompts_hash() -> None:
         frozen_run(teacher={"kind": "protocol", "model": "other"}),
         frozen_run(teacher={"kind": "protocol", "max_completion_tokens": 7}),
     ]
-    assert len({prompt_sha256(run, ANNOTATION) for run in changed}) == 3
+    assert len({prompt_sha256(run.spec.teacher, ANNOTATION) for run in changed}) == 3
     other = annotation_request(frozen_run(), stage=1, example=tickets("money", 1)[0])
-    assert prompt_sha256(frozen_run(), other) != prompt_sha256(frozen_run(), ANNOTATION)
+    teacher = frozen_run().spec.teacher
+    assert prompt_sha256(teacher, other) != prompt_sha256(teacher, ANNOTATION)
