@@ -125,3 +125,13 @@ class ProcessSettings(BaseSettings):
     database: DatabaseSettings = Field(description="the SQL database")
     server: ServerSettings = Field(default_factory=ServerSettings, description="gRPC and /metrics")
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="logs and traces")
+
+
+class BrokerSettings(BaseSettings):
+    """What a tool is told that needs the broker and nothing else."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BALDISTILL_", env_nested_delimiter="__", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="the broker")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from baldistill import __version__
+from services.cli.admin import admin_app
 from services.cli.budgets import budget_app
 from services.cli.collecting import gc
 from services.cli.data import data_app
@@ -31,6 +32,7 @@ app.command(short_help="Rows, calls, and the most they can cost; spends nothing.
 app.command(short_help="Run a spec to its end; again, it goes on or finds it done.")(run)
 app.command(short_help="Where a run is: state, stage, newest scores, calls spent.")(status)
 app.command(short_help="A run stage by stage and per domain, on the terminal or as Markdown.")(report)
+app.add_typer(admin_app, name="admin")
 app.add_typer(budget_app, name="budget")
 app.add_typer(data_app, name="data")
 app.add_typer(runs_app, name="runs")
