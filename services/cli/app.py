@@ -12,6 +12,7 @@ from services.cli.budgets import budget_app
 from services.cli.collecting import gc
 from services.cli.data import data_app
 from services.cli.doctor import doctor
+from services.cli.models import models_app
 from services.cli.planning import plan
 from services.cli.reports import report, status
 from services.cli.running import run
@@ -35,6 +36,7 @@ app.command(short_help="A run stage by stage and per domain, on the terminal or 
 app.add_typer(admin_app, name="admin")
 app.add_typer(budget_app, name="budget")
 app.add_typer(data_app, name="data")
+app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")
 app.add_typer(store_app, name="store")
 app.add_typer(student_app, name="student")

@@ -27,7 +27,7 @@ def propose_from(spec: RunSpec, *, home: Home, spec_path: Path) -> Proposal:
         else:
             spec = with_version(spec, version)
     with blaming_spec(spec_path):
-        return propose(spec, store=home.store, base_models=LocalBaseModels())
+        return propose(spec, store=home.store, base_models=LocalBaseModels(home.store))
 
 
 def _import_where_missing(spec: RunSpec, *, home: Home, spec_path: Path) -> None:

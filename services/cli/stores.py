@@ -66,6 +66,24 @@ def open_stores(home: Path, *, cluster: bool) -> Iterator[Stores]:
         yield Stores(store=store, engine=engine, place=settings.store.endpoint, locks=None, remembered_s=REMEMBERED_S)
 
 
+@contextmanager
+def open_artifacts(home: Path, *, cluster: bool) -> Iterator[ArtifactStore]:
+    """Open the artifact store alone, for commands that need no database. Raises InvalidInput."""
+    if not cluster:
+        with Home(home) as opened:
+            yield opened.store
+        return
+    from baldistill.artifacts.opening import ensure_bucket, open_store
+
+    settings = cluster_store_settings()
+    ensure_bucket(settings)
+    store = open_store(settings)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
 def cluster_store_settings() -> StoreSettings:
     """Read the store's settings alone: its commands need no database. Raises InvalidInput."""
     return _settings(database={"url": "sqlite://"}).store

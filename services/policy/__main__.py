@@ -96,7 +96,7 @@ def _serving(
         letters=policy.letters,
         commands=commands,
         watchers=watchers,
-        base_models=LocalBaseModels(),
+        base_models=LocalBaseModels(store),
         publish=publish,
         now=_now,
     )

@@ -62,7 +62,7 @@ def _ensure_student(
     from services.trainer.students import store_student
     from services.trainer.training import train_adapter
 
-    base = open_base(frozen)
+    base = open_base(frozen, store)
     student = load_trainable_base(base, dtype=resolve_dtype(frozen.spec.student.dtype))
     require_context(frozen, student)
     checkpoints = Checkpoints(store, layout)

@@ -105,6 +105,16 @@ def dataset_import(*, tenant: str, name: str, sequence: int) -> str:
     return f"{dataset_imports(tenant=tenant, name=name)}/{sequence:08d}.json"
 
 
+def base_model_manifest(*, name: str) -> str:
+    """Key of a mirrored base model's manifest. name: as specs name it, e.g. a hub id."""
+    return f"models/{name}.json"
+
+
+def base_model_folder(*, name: str) -> str:
+    """Folder of a mirrored base model's files."""
+    return f"models/{name}"
+
+
 def datasets_folder(*, tenant: str) -> str:
     """Folder of all data sets of a tenant."""
     return f"tenants/{tenant}/datasets"

@@ -57,17 +57,25 @@ def _local_folder(name: str) -> Path | None:
 
 
 def _cached_folder(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        # Images without student compute: there is no such cache.
+        raise _unknown(name) from None
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError):
-        raise InvalidInput(
-            f"unknown model '{name}': neither '{DEMO_STUDENT}', nor a local folder, nor in the local Hugging Face cache;"
-            f" download it first (hf download {name}) or give the path of a folder",
-            field=FIELD,
-        ) from None
+        raise _unknown(name) from None
+
+
+def _unknown(name: str) -> InvalidInput:
+    return InvalidInput(
+        f"unknown model '{name}': neither '{DEMO_STUDENT}', nor a local folder, nor in the local Hugging Face cache;"
+        f" download it first (hf download {name}) or give the path of a folder; in a cluster mirror it"
+        f" (baldistill models mirror {name} --cluster)",
+        field=FIELD,
+    )
 
 
 def _require_model(name: str, folder: Path) -> None:

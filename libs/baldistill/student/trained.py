@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import threading
 
+from baldistill.artifacts.layout import base_model_manifest
 from baldistill.artifacts.ports import ArtifactStore, Manifest
-from baldistill.errors import InvalidInput
+from baldistill.errors import ArtifactMissing, InvalidInput
 from baldistill.specs.frozen import FrozenRun
 from baldistill.student.base_models import BaseModel, require_same_weights, resolve_base_model
 from baldistill.student.files import adapter_files
 from baldistill.student.loading import Student, load_student
+from baldistill.student.mirroring import mirrored_weights, take_mirrored
 from baldistill.student.precision import resolve_dtype
 
 
-def open_base(frozen: FrozenRun) -> BaseModel:
-    """Find the run's base model. Raises InvalidInput where it is absent or its weights are others."""
-    base = resolve_base_model(frozen.base_model.name)
-    require_same_weights(base, frozen.base_model.weights_sha256)
+def open_base(frozen: FrozenRun, store: ArtifactStore) -> BaseModel:
+    """Find the run's base model on this machine, else take it from the store.
+
+    Raises InvalidInput where it is in neither or its weights are others, ArtifactCorrupt, StorageFull.
+    """
+    name, expected = frozen.base_model.name, frozen.base_model.weights_sha256
+    mirrored = mirrored_weights(store, name) == expected
+    try:
+        base = resolve_base_model(name)
+    except InvalidInput:
+        if not mirrored:
+            raise
+        base = None
+    if mirrored and (base is None or base.weights_sha256 != expected):
+        base = take_mirrored(store, name)
+    if base is None:
+        raise ArtifactMissing(key=base_model_manifest(name=name))
+    require_same_weights(base, expected)
     return base
 
 
@@ -26,7 +42,7 @@ def load_run_student(store: ArtifactStore, frozen: FrozenRun, student: Manifest 
     Raises InvalidInput, ArtifactMissing, ArtifactCorrupt.
     """
     loaded = load_student(
-        open_base(frozen),
+        open_base(frozen, store),
         dtype=resolve_dtype(frozen.spec.student.dtype),
         adapter=adapter_files(store, student) if student is not None else None,
     )
