@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import structlog
+
 from baldistill.errors import BalDistillError, DependencyUnavailable, Unauthenticated
 from baldistill.rpc.callers import Caller
 from baldistill.rpc.client import RpcClient
 from baldistill.v1 import policy_pb2, policy_pb2_grpc
+
+_log = structlog.get_logger(__name__)
 
 # A call waits for this in addition to its own work.
 _VERIFY_DEADLINE_S = 3.0
@@ -21,8 +25,12 @@ class RemoteTokenVerifier:
         """Return the caller. Raises Unauthenticated, or DependencyUnavailable whatever else is wrong with policy."""
         try:
             said = self._stub.VerifyToken(policy_pb2.VerifyTokenRequest(token=token), timeout=_VERIFY_DEADLINE_S)
-        except (Unauthenticated, DependencyUnavailable):
+        except Unauthenticated:
             raise
         except BalDistillError as error:
-            raise DependencyUnavailable(dependency="policy", reason=f"tokens cannot be verified: {error}") from error
+            # Where policy is and what it lacks is for our log, not for whoever calls us.
+            _log.warning("tokens cannot be verified", reason=str(error))
+            raise DependencyUnavailable(
+                dependency="policy", reason="tokens cannot be verified now; try again"
+            ) from error
         return Caller(tenant=said.tenant, subject=said.subject, is_admin=said.is_admin)

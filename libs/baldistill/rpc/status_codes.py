@@ -59,6 +59,11 @@ class StatusTable:
         """Return this table with a service's own rows on top."""
         return StatusTable(self._rows | dict(rows))
 
+    @property
+    def rows(self) -> Mapping[type[Exception], grpc.StatusCode]:
+        """The table itself."""
+        return self._rows
+
     def code(self, error: BaseException) -> grpc.StatusCode | None:
         """Return an error's code; None where it was not raised on purpose, so that its text tells nothing to anybody."""
         for kind in type(error).__mro__:

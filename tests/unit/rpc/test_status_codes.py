@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import grpc
 
 from baldistill.errors import BalDistillError, NotKnown, PermanentError, RetryableError
@@ -19,6 +22,13 @@ def test_the_nearest_base_class_with_a_row_decides() -> None:
 
 def test_what_is_none_of_ours_has_no_code() -> None:
     assert STATUS_CODES.code(ValueError("x")) is None
+
+
+def test_the_reference_names_every_row() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "grpc.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    for error, code in STATUS_CODES.rows.items():
+        assert any(re.search(rf"\b{error.__name__}\b.*\| {code.name} \|", line) for line in lines), error
 
 
 def test_a_service_adds_its_own_rows() -> None:
