@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +16,8 @@ from baldistill.errors import DependencyUnavailable
 
 # Importing sympy takes two seconds on an idle machine; a busy one must not be taken for a broken one.
 _LONGEST_START_S = 120.0
+# A worker that is stuck does not see that its parent is gone. PDEATHSIG is no help: it comes with the end of the *thread*.
+_LONGEST_ORPHANED_S = 1.0
 
 
 class ComparisonTimedOut(Exception):
@@ -26,7 +27,8 @@ class ComparisonTimedOut(Exception):
 class MathWorker:
     """Asks one worker process, started at the first question, restarted after each that it did not survive.
 
-    Threads: one question at a time, others wait. `close` ends the process; it also dies with its parent.
+    Threads: one question at a time, others wait. `close` ends the process; without its parent it ends by itself, at the
+    latest a second after its question's time is over.
     """
 
     def __init__(self, *, timeout_s: float) -> None:
@@ -62,10 +64,8 @@ class MathWorker:
         self.close()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        # A worker that is stuck in a computation would not see that its standard input ended.
-        bound_to_us = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
         self._process = process = subprocess.Popen(  # noqa: S603  (our own module)
-            [*bound_to_us, sys.executable, "-m", "baldistill.tasks.math_worker"],
+            [sys.executable, "-m", "baldistill.tasks.math_worker", str(self._timeout_s + _LONGEST_ORPHANED_S)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ from baldistill.tasks.answers import NO_ANSWER, final_answer
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _MATH_MARKS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
+_EMPHASIS = " \t\r\n*_`"
 _NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?"
 # "18 dollars", "3.5 cm^2", "$ 70,000", "12 apples per day": a number with words that say of what.
 _WITH_UNIT = re.compile(rf"(?:\\?[$€£]\s?)?({_NUMBER})\s*(?:[A-Za-z°][A-Za-z°.\s/]*(?:\^?\{{?[23]\}}?)?)?")
@@ -18,13 +19,17 @@ _SPACING = re.compile(r"\\(?:left|right|!|,|;|quad)")
 
 def last_boxed(text: str) -> str | None:
     r"""Return what the last \boxed{...} holds, braces inside it balanced; None where there is none that ends."""
-    for start in reversed([match.end() for match in _BOX.finditer(text)]):
-        depth = 1
-        for end in range(start, len(text)):
-            depth += (text[end] == "{") - (text[end] == "}")
-            if depth == 0:
-                return text[start:end].strip()
-    return None
+    openings = {match.end() - 1 for match in _BOX.finditer(text)}
+    opened: list[int] = []
+    last: tuple[int, int] | None = None
+    for place, character in enumerate(text if openings else ""):
+        if character == "{":
+            opened.append(place)
+        elif character == "}" and opened:
+            start = opened.pop()
+            if start in openings and (last is None or start > last[0]):
+                last = (start, place)
+    return None if last is None else text[last[0] + 1 : last[1]].strip()
 
 
 def unboxed(answer: str) -> str:
@@ -41,7 +46,7 @@ def final_result(text: str) -> str | None:
 
 def canonical_result(answer: str) -> str:
     """Return a result without box, dollar signs, marks of emphasis and a final full stop; `<none>` where nothing is left."""
-    plain = unboxed(answer.strip(" \t\r\n*_`")).strip()
+    plain = unboxed(answer.strip(_EMPHASIS).removesuffix(".").strip(_EMPHASIS))
     for opening, closing in _MATH_MARKS:
         if plain.startswith(opening) and plain.endswith(closing) and len(plain) > len(opening) + len(closing):
             plain = plain[len(opening) : -len(closing)].strip()

@@ -1,8 +1,9 @@
-"""A process that tells whether two mathematical results are equal, and nothing else: `python -m` this module.
+"""A process that tells whether two mathematical results are equal, and nothing else: `python -m` this module SECONDS.
 
 It reads one JSON array [truth, answer] a line and writes `true` or `false`; the first line that it writes is `"ready"`.
 math-verify's own time limit is an alarm signal, which works in main threads only and which sympy's C code and long
-integer arithmetic do not heed. So it is off: whoever started this process kills it (tasks.equivalence).
+integer arithmetic do not heed. So it is off: whoever started this process kills it (tasks.equivalence). Should that be
+gone, the kernel ends this process: an alarm that nobody handles, some seconds after a question, as the argument says.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ _PLAIN_PI = re.compile(r"(?<![\\A-Za-z])pi(?![A-Za-z])")
 def main() -> None:
     """Serve until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
     logging.disable(logging.CRITICAL)
     _parsed("1")
     _write("ready")
+    longest_s = float(sys.argv[1])
     for line in sys.stdin:
         truth, answer = json.loads(line)
-        _write(_are_equal(truth, answer))
+        signal.setitimer(signal.ITIMER_REAL, longest_s)
+        equal = _are_equal(truth, answer)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _write(equal)
 
 
 def _are_equal(truth: str, answer: str) -> bool:

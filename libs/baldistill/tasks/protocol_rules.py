@@ -14,6 +14,7 @@ import numpy as np
 
 from baldistill.seeding import generator, stable_hash
 from baldistill.specs.runspec import ProtocolTeacherSpec
+from baldistill.tasks.label_answers import LABEL_SEPARATOR, option_letters
 from baldistill.tasks.prompts import ChatMessage
 
 # English prose has about four bytes a token; only the size of the reported usage depends on it.
@@ -25,7 +26,12 @@ _SALIENT_WORDS = 3
 _SHORTEST_SALIENT = 4
 _REPLACED_SHARE = 0.15
 
-_ANNOTATION = re.compile(r"Text: (?P<input>.*)\nThe correct label is: (?P<label>[^\n]*)\n", re.DOTALL)
+# What every task's annotation prompt has in common (tasks.wording); the noun tells which task it is.
+_ANNOTATION = re.compile(
+    r"(?:.*?^(?:Text|Problem): )?(?P<input>.*)\n"
+    r"The correct (?P<noun>label|labels|option|result|answer) (?:is|are): (?P<answer>[^\n]*)\n",
+    re.DOTALL | re.MULTILINE,
+)
 _DEMONSTRATION = re.compile(
     r"<input>(?P<input>.*?)</input>\s*(?:<rationale>.*?</rationale>\s*)?<answer>(?P<label>.*?)</answer>", re.DOTALL
 )
@@ -75,16 +81,21 @@ def answer_by_rules(
 
 
 def _annotation(prompt: str, *, content: str, wrong: bool) -> str:
-    match = _ANNOTATION.search(prompt)
-    question, label = (match["input"], match["label"]) if match else (prompt, "unknown")
-    final = _another_label(prompt, label, content=content) if wrong else label
-    return f"{_rationale(question, label)}\nAnswer: {final}"
+    match = _ANNOTATION.match(prompt)
+    question, answer = (match["input"], match["answer"]) if match else (prompt, "unknown")
+    final = _another_answer(prompt, answer, noun=match["noun"] if match else "", content=content) if wrong else answer
+    return f"{_rationale(question, answer)}\nAnswer: {final}"
 
 
-def _another_label(prompt: str, label: str, *, content: str) -> str:
+def _another_answer(prompt: str, answer: str, *, noun: str, content: str) -> str:
+    """Return a wrong answer of the task's own kind: another label or letter, another number, other words."""
+    if noun == "result":
+        return f"{answer} + 1"
     match = _LABELS.search(prompt)
-    others = [one for one in match["labels"].split(", ") if one != label] if match else []
-    return others[stable_hash("another label", content) % len(others)] if others else f"not {label}"
+    separator = LABEL_SEPARATOR if noun == "labels" else ", "
+    listed = match["labels"].split(separator) if match else option_letters(prompt) if noun == "option" else []
+    others = [one for one in listed if one not in answer.split(separator)]
+    return others[stable_hash("another label", content) % len(others)] if others else f"not {answer}"
 
 
 def _rationale(question: str, label: str) -> str:
@@ -112,7 +123,8 @@ def _synthesis(demonstrations: list[tuple[str, str]], *, content: str, longest_i
     rng = generator("protocol synthesis", content)
     base = int(rng.integers(len(demonstrations)))
     label = demonstrations[base][1]
-    words = [text.split() for text, _ in demonstrations]
+    # Options stay as they are and where they are, or the letter would name none of them.
+    words = [_without_options(text).split() for text, _ in demonstrations]
     mixed = _joined(words[base], words[int(rng.integers(len(words)))], rng)
     vocabulary = sorted({word for one in words for word in one if len(word) >= _SHORTEST_SALIENT})
     if vocabulary:
@@ -122,10 +134,15 @@ def _synthesis(demonstrations: list[tuple[str, str]], *, content: str, longest_i
             else word
             for word in mixed
         ]
-    text = _cut(" ".join(mixed), longest_input_bytes)
+    options = "".join(f"\n{line}" for line in demonstrations[base][0].splitlines() if option_letters(line))
+    text = _cut(" ".join(mixed), max(0, longest_input_bytes - len(options.encode()))) + options
     if text in {one for one, _ in demonstrations}:
         text = f"Again: {text}"
     return f"<input>{text}</input>\n<rationale>{_rationale(text, label)}</rationale>\n<answer>{label}</answer>"
+
+
+def _without_options(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not option_letters(line))
 
 
 def _joined(first: list[str], second: list[str], rng: np.random.Generator) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import fsum, sqrt
 
 from baldistill.datasets.examples import Example
 from baldistill.tasks.comparison import Comparison, Grade
@@ -76,8 +76,8 @@ def majority_answer(answers: Sequence[str]) -> str:
 
 def is_at_chance(score: float, *, baseline: Sequence[float]) -> bool:
     """Tell whether a mean is within 2 standard errors of what the majority answer's credits are on the same items."""
-    mean = sum(baseline) / len(baseline)
-    variance = sum((credit - mean) ** 2 for credit in baseline) / len(baseline)
+    mean = fsum(baseline) / len(baseline)
+    variance = fsum((credit - mean) ** 2 for credit in baseline) / len(baseline)
     return score <= mean + 2 * sqrt(variance / len(baseline))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from math import fsum
 
 from baldistill.tasks.comparison import Comparison
 from services.trainer.evaluation.graded import GradedAnswer, Tally, is_at_chance, majority_answer
@@ -22,7 +23,7 @@ def mean_credit_tallies(answers: Sequence[GradedAnswer], *, compare: Comparison)
 
 
 def _tally(items: Sequence[GradedAnswer], *, compare: Comparison) -> Tally:
-    gained = sum(item.grade.credit for item in items)
+    gained = fsum(item.grade.credit for item in items)
     majority = majority_answer([item.truth for item in items])
     baseline = [compare(majority, [item.truth]).credit for item in items]
     return Tally(

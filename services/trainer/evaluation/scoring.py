@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import fsum
 
 from baldistill.tasks.answers import NO_ANSWER
 from baldistill.tasks.comparison import Comparison, best_word_f1, same_set, same_text, spelled_alike
@@ -136,14 +137,15 @@ def _nll_by_domain(answers: Iterable[GradedAnswer], answer_nll: Mapping[str, flo
     for answer in answers:
         if answer.example_id in answer_nll:
             found[answer.domain].append(answer_nll[answer.example_id])
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    return {name: fsum(values) / len(values) for name, values in found.items()}
 
 
 def _micro(tallies: Iterable[Tally]) -> float | None:
     members = list(tallies)
     possible = sum(one.possible for one in members)
-    return sum(one.gained for one in members) / possible if possible else None
+    return fsum(one.gained for one in members) / possible if possible else None
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    # fsum: exact, so the order of domains is of no account.
+    return fsum(values) / len(values) if values else None
