@@ -68,7 +68,7 @@ def _labels(
         labels |= found
         if len(labels) > MOST_LABELS:
             raise InvalidInput(
-                f"the data set has more than {MOST_LABELS:,} distinct answers: not a {task.kind.value} task",
+                f"the data set has more than {MOST_LABELS:,} distinct labels: not a {task.kind.value} task",
                 field="task.kind",
             )
     return frozenset(labels)

@@ -7,6 +7,7 @@ from typing import Any
 
 from baldistill.artifacts.ports import Manifest
 from baldistill.specs.frozen import FrozenRun
+from services.trainer.evaluation.notes import metric_notes
 from services.trainer.evaluation.reports import EvaluationReport
 
 _MISSING = "-"
@@ -73,6 +74,7 @@ def _scores(report: EvaluationReport) -> list[str]:
         "## Scores",
         "",
         f"{report.metric.value}: macro {_number(report.macro)}, micro {_number(report.micro)} over {report.items} test items.",
+        *metric_notes(report),
         "",
         "| domain | group | pool | test items | score | answer NLL |",
         "|---|---|---:|---:|---:|---:|",

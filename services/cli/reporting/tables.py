@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from services.cli.output import score, usd
 from services.cli.reporting.model import RunReport, UsageReport
+from services.trainer.evaluation.notes import metric_notes
 from services.trainer.evaluation.reports import EvaluationReport, Group
 
 REFERENCE_NAMES = {"majority": "majority", "tfidf_logistic_regression": "TF-IDF + LR"}
@@ -43,14 +44,16 @@ def stage_table(report: RunReport) -> ReportTable:
         (REFERENCE_NAMES.get(name, name), str(trained), *_scores(metrics))
         for name, metrics in report.references.items()
     ]
+    newest = next((stage.metrics for stage in reversed(report.stages) if stage.metrics is not None), None)
+    notes = "".join(f" {note}" for note in metric_notes(newest)) if newest else ""
     return ReportTable(
         title="Stage by stage",
-        headings=("stage", "rows", f"macro {metric}", "micro", "head", "tail", "NLL", "items", "no label"),
+        headings=("stage", "rows", f"macro {metric}", "micro", "head", "tail", "NLL", "items", "no answer"),
         rows=tuple(rows),
         caption=(
             "majority, TF-IDF + LR (logistic regression): learned from the last student's rows."
             f" head, tail: macro {metric} of the group. NLL: of the true answer, nats per token."
-            " no label: answers outside the label set, counted as wrong. -: fewer than 30 items, or not measured."
+            f" no answer: none that the task knows, counted as wrong. -: fewer than 30 items, or not measured.{notes}"
         ),
     )
 

@@ -100,6 +100,31 @@ def test_a_task_of_free_text_compares_the_text_itself() -> None:
     assert row.outcome is RowOutcome.ACCEPTED
 
 
+@pytest.mark.parametrize(
+    ("kind", "labels", "truth", "aliases", "said", "outcome"),
+    [
+        (TaskKind.MULTI_LABEL, ("corn", "wheat"), "corn; wheat", (), "wheat; Corn", RowOutcome.ACCEPTED),
+        (TaskKind.MULTI_LABEL, ("corn", "wheat"), "corn; wheat", (), "wheat", RowOutcome.REJECTED),
+        (TaskKind.MULTI_LABEL, ("corn", "wheat"), "corn", (), "corn; rye", RowOutcome.REJECTED),
+        (TaskKind.MULTIPLE_CHOICE, ("A", "B"), "B", (), "(b)", RowOutcome.ACCEPTED),
+        (TaskKind.MULTIPLE_CHOICE, ("A", "B"), "B", (), "A", RowOutcome.REJECTED),
+        (TaskKind.MATH, (), r"\dfrac{1}{2}", (), r"$\boxed{\frac{1}{2}}$", RowOutcome.ACCEPTED),
+        (TaskKind.ABSTRACTIVE_QA, (), "The Beatles", (), "beatles!", RowOutcome.ACCEPTED),
+        (TaskKind.ABSTRACTIVE_QA, (), "The Beatles", ("Fab Four",), "the fab four", RowOutcome.ACCEPTED),
+        (TaskKind.ABSTRACTIVE_QA, (), "The Beatles", (), "the Beatles, of course", RowOutcome.REJECTED),
+    ],
+)
+def test_a_rationale_is_kept_where_its_answer_is_right_as_its_task_compares(
+    kind: TaskKind, labels: tuple[str, ...], truth: str, aliases: tuple[str, ...], said: str, outcome: RowOutcome
+) -> None:
+    example = Example(example_id="a", domain="d", input="?", answer=truth)
+    asked = annotation_request(frozen_run(), stage=1, example=example, aliases=aliases)
+    row = verify(asked, f"Because.\nAnswer: {said}", kind=kind, labels=labels)
+    assert row.outcome is outcome
+    if outcome is RowOutcome.ACCEPTED:
+        assert row.answer == truth  # what is learned is the data's own spelling
+
+
 def test_what_a_stage_lacks_is_asked_for_domain_by_domain() -> None:
     plan = StagePlan(
         stage=1,
