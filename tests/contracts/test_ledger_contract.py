@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, text
 
-from baldistill.database.engine import reading
+from baldistill.database.engine import reading, writing
 from baldistill.tasks.bounds import CallBound
 from baldistill.testing.databases import DATABASE_KINDS, StoppedClock, new_location, open_test_database
+from services.teacher_gateway.adapters import sql_holds
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.adapters.sql_replies import count_replies, delete_replies
-from services.teacher_gateway.adapters.sql_tables import METADATA
 from services.teacher_gateway.errors import BudgetMissing, CeilingTooLow, FencedOff, TopUpChanged
 from services.teacher_gateway.ledger.budgets import (
     Amounts,
@@ -120,13 +122,6 @@ def sent(ledger: SqlLedger, key: str, **changes: object) -> Reserved:
 
 def status(ledger: SqlLedger, path: BudgetPath = RUN) -> BudgetStatus:
     return ledger.budget_tree(path)[0]
-
-
-def test_the_tables_in_code_are_those_of_the_migrations(engine: Engine) -> None:
-    found = inspect(engine)
-    for table in METADATA.tables.values():
-        columns = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
-        assert columns == {column.name: column.nullable for column in table.columns}
 
 
 def test_a_reserve_holds_the_worst_case_in_every_budget_of_the_chain(ledger: SqlLedger) -> None:
@@ -453,6 +448,91 @@ def test_every_change_of_a_budget_is_in_the_audit_trail(ledger: SqlLedger, engin
         ("anna", "top_up"),
         ("bob", "freeze"),
     ]
+
+
+def test_a_freeze_waits_for_a_mark_under_way_and_stops_every_later_one(ledger: SqlLedger, engine: Engine) -> None:
+    first, second = held(ledger, "first"), held(ledger, "second")
+    marked = threading.Event()
+
+    def mark_slowly() -> float:
+        with writing(engine) as connection:
+            now_ms = StoppedClock().now_ms(connection)
+            assert sql_holds.mark_sent(connection, first, mark_id="m", owner_id=ledger.owner_id, now_ms=now_ms)
+            marked.set()
+            time.sleep(0.3)
+            return time.monotonic()
+
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        marking = threads.submit(mark_slowly)
+        assert marked.wait(timeout=10)
+        ledger.freeze(RUN, actor="anna")
+        assert time.monotonic() >= marking.result()
+    assert not ledger.mark_sent(second)
+
+
+def test_many_makers_of_one_budget_make_one(open_ledger: Callable[[], SqlLedger], engine: Engine) -> None:
+    ledgers = [open_ledger() for _ in range(4)]
+    met = threading.Barrier(4)
+
+    def make(ledger: SqlLedger) -> bool:
+        met.wait(timeout=10)
+        return ledger.ensure_budget(RUN, ceilings=Ceilings(calls=3), actor="test")
+
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        assert sorted(threads.map(make, ledgers)) == [False, False, False, True]
+    assert [one.path for one in ledgers[0].budget_tree(BudgetPath(tenant="acme"))] == [BudgetPath(tenant="acme"), RUN]
+
+
+def test_groups_that_meet_in_opposite_orders_get_all_they_ask_for(
+    ledger: SqlLedger, open_ledger: Callable[[], SqlLedger]
+) -> None:
+    ledger.set_ceilings(RUN, Ceilings(), actor="test")
+    domains = [f"d{number}" for number in range(4)]
+    ledgers = [open_ledger() for _ in range(4)]
+    met = threading.Barrier(4)
+
+    def reserve(number: int) -> list[type]:
+        order = domains if number % 2 else domains[::-1]
+        met.wait(timeout=10)
+        asked = []
+        for turn in range(5):
+            for domain in order:
+                path = BudgetPath(tenant="acme", run_id="r1", stage=turn, domain=domain)
+                asked.append(wanted(f"{number}/{turn}/{domain}", path=path))
+        return [type(one) for group in range(5) for one in ledgers[number].reserve(asked[group * 4 : group * 4 + 4])]
+
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        assert list(threads.map(reserve, range(4))) == [[Reserved] * 20] * 4
+    assert status(ledger).held.calls == 80
+
+
+def test_several_sweepers_end_a_hold_once(
+    ledger: SqlLedger, open_ledger: Callable[[], SqlLedger], clock: StoppedClock, engine: Engine
+) -> None:
+    silent = open_ledger()
+    ledger.set_ceilings(RUN, Ceilings(calls=20), actor="test")
+    reserved = silent.reserve([wanted(f"k{number}") for number in range(20)])
+    for one in reserved[:10]:
+        assert isinstance(one, Reserved)
+        assert silent.mark_sent(one)
+    clock.advance(1000)
+    sweepers = [open_ledger() for _ in range(4)]
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        assert sum(threads.map(lambda one: one.sweep(trust_leases=True), sweepers)) == 20
+    assert (status(ledger).held.calls, status(ledger).unknown.calls) == (0, 10)
+    with reading(engine) as connection:
+        swept = connection.execute(text("SELECT count(*) FROM ledger_audit WHERE actor = 'sweeper'")).scalar_one()
+    assert swept == 20
+
+
+def test_a_hold_that_its_living_owner_never_heard_of_comes_free(ledger: SqlLedger, clock: StoppedClock) -> None:
+    held(ledger, "k")
+    clock.advance(9)
+    assert ledger.sweep(trust_leases=False) == 0
+    clock.advance(1)  # 10 s to send have passed
+    assert ledger.sweep(trust_leases=False) == 1
+    assert status(ledger).held == Amounts()
+    assert held(ledger, "k").attempt == 2
 
 
 DYING_OWNER = """

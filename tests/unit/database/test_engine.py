@@ -1,9 +1,7 @@
-"""The database keeps its word: transactions, durability settings, verdicts of errors, one migration at a time."""
+"""The database keeps its word: transactions, durability settings, verdicts of errors."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,34 +58,13 @@ def test_a_folder_that_is_not_there_is_an_unavailable_database(tmp_path: Path) -
     engine.dispose()
 
 
-def test_the_audit_trail_cannot_be_rewritten(engine: Engine) -> None:
-    with writing(engine) as connection:
-        connection.execute(
-            text("INSERT INTO ledger_audit (at_ms, actor, action, details) VALUES (0, 'anna', 'freeze', '{}')")
-        )
-    for statement in ("UPDATE ledger_audit SET actor = 'bob'", "DELETE FROM ledger_audit"):
-        with pytest.raises(Exception, match="append-only"), writing(engine) as connection:
-            connection.execute(text(statement))
-
-
-_MIGRATE = """
-import sys
-from baldistill.database.engine import open_database
-from baldistill.database.migrate import migrate
-
-engine = open_database(sys.argv[1])
-migrate(engine)
-engine.dispose()
-"""
-
-
-def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path / "ledger.db")
-    processes = [subprocess.Popen([sys.executable, "-c", _MIGRATE, url]) for _ in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
-
-
 def test_a_database_of_another_kind_is_refused_by_name() -> None:
     with pytest.raises(InvalidInput, match="database 'mysql' is not known") as caught:
         open_database("mysql+pymysql://nobody@localhost/nothing")
     assert caught.value.field == "database"
+
+
+def test_what_is_no_url_is_refused_without_repeating_it() -> None:
+    with pytest.raises(InvalidInput, match="not a database URL") as caught:
+        open_database("secret password")
+    assert "secret" not in str(caught.value)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from contextlib import ExitStack
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from baldistill.tasks.bounds import CallBound
-from baldistill.testing.databases import DATABASE_KINDS, StoppedClock, open_test_database
+from baldistill.testing.databases import StoppedClock, new_location, open_test_database
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.errors import CeilingTooLow
 from services.teacher_gateway.ledger.budgets import UNITS, Amounts, BudgetPath, BudgetState, Ceilings, WindowKind
@@ -47,13 +48,16 @@ bounds = st.builds(
 class LedgerMachine(RuleBasedStateMachine):
     """Two owners, two runs, one tenant with a window of a day; any of them may die at any step."""
 
-    kind = DATABASE_KINDS[0]
+    kind = "sqlite"
     holds = Bundle("holds")
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.mkdtemp()
-        self.engine = open_test_database(kind=self.kind, location=self.folder)
+        self.resources = ExitStack()
+        folder = self.resources.enter_context(tempfile.TemporaryDirectory())
+        location = self.resources.enter_context(new_location(self.kind, Path(folder)))
+        self.engine = open_test_database(kind=self.kind, location=location)
+        self.resources.callback(self.engine.dispose)
         self.clock = StoppedClock()
         self.owners = [self._new_owner() for _ in range(OWNERS)]
         self.settled: set[str] = set()
@@ -70,8 +74,7 @@ class LedgerMachine(RuleBasedStateMachine):
             HoldState.RELEASED,
             HoldState.UNKNOWN,
         }
-        self.engine.dispose()
-        shutil.rmtree(self.folder)
+        self.resources.close()
 
     def _new_owner(self) -> SqlLedger:
         return SqlLedger(self.engine, clock=self.clock, lease_s=15)
@@ -198,7 +201,14 @@ class LedgerMachine(RuleBasedStateMachine):
             assert tree[0].spent.calls == sum(state in (HoldState.SETTLED, HoldState.UNKNOWN) for state in states)
 
 
+class LedgerMachineOnPostgres(LedgerMachine):
+    kind = "postgres"
+
+
 LedgerMachine.TestCase.settings = settings(
     max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-TestLedger = LedgerMachine.TestCase
+# The same steps: fewer, as each begins with a database of its own.
+LedgerMachineOnPostgres.TestCase.settings = settings(LedgerMachine.TestCase.settings, max_examples=10)
+TestLedgerOnSqlite = LedgerMachine.TestCase
+TestLedgerOnPostgres = LedgerMachineOnPostgres.TestCase
