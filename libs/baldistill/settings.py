@@ -135,3 +135,19 @@ class BrokerSettings(BaseSettings):
     )
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="the broker")
+
+
+class PolicyAddress(BaseModel):
+    """The policy service, which tells whom a token stands for."""
+
+    model_config = _SECTION
+
+    endpoint: str = Field(default="127.0.0.1:50051", description="host:port of policy's gRPC")
+    ca: Path | None = Field(default=None, description="PEM file of the CA that signed policy's certificate")
+
+
+class ServiceSettings(ProcessSettings):
+    """What every service but policy is told."""
+
+    policy: PolicyAddress = Field(default_factory=PolicyAddress, description="the policy service")
+    consumers: int = Field(default=2, ge=1, description="members of each small consumer group in this process")

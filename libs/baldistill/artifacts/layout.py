@@ -120,6 +120,11 @@ def datasets_folder(*, tenant: str) -> str:
     return f"tenants/{tenant}/datasets"
 
 
+def runs_folder(*, tenant: str) -> str:
+    """Folder of all runs of a tenant."""
+    return f"tenants/{tenant}/runs"
+
+
 def evaluation_manifest(*, tenant: str, name: str) -> str:
     """Key of what an evaluation outside of a run came to."""
     return f"tenants/{tenant}/evaluations/{name}.json"

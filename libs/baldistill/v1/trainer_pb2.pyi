@@ -63,7 +63,7 @@ class Student(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was stored, UTC."""
+        """When it was stored, UTC; unset where that is not known."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class ListStudentsResponse(_message.Message):
     """Asks for the next page; empty = this was the last."""
     @_builtins.property
     def students(self) -> _containers.RepeatedCompositeFieldContainer[Global___Student]:
-        """Newest first."""
+        """Runs by id, of each run the newest first; versions of one promoted name by version, highest first."""
 
     def __init__(
         self,

@@ -74,7 +74,7 @@ class TrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListStudents(self, request, context):
-        """Returns a tenant's students, newest first.
+        """Returns a tenant's students: runs by id, of each run the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class TrainerServiceStub:
     GetStudent: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.GetStudentRequest, _trainer_pb2.GetStudentResponse]
     """Returns one student."""
     ListStudents: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListStudentsRequest, _trainer_pb2.ListStudentsResponse]
-    """Returns a tenant's students, newest first."""
+    """Returns a tenant's students: runs by id, of each run the newest first."""
     EvaluateStudent: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.EvaluateStudentRequest, _trainer_pb2.EvaluateStudentResponse]
     """Launches the evaluation of a student on given examples; returns at once."""
     Generate: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.GenerateRequest, _trainer_pb2.GenerateResponse]
@@ -52,7 +52,7 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     GetStudent: _aio.UnaryUnaryMultiCallable[_trainer_pb2.GetStudentRequest, _trainer_pb2.GetStudentResponse]  # type: ignore[assignment]
     """Returns one student."""
     ListStudents: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListStudentsRequest, _trainer_pb2.ListStudentsResponse]  # type: ignore[assignment]
-    """Returns a tenant's students, newest first."""
+    """Returns a tenant's students: runs by id, of each run the newest first."""
     EvaluateStudent: _aio.UnaryUnaryMultiCallable[_trainer_pb2.EvaluateStudentRequest, _trainer_pb2.EvaluateStudentResponse]  # type: ignore[assignment]
     """Launches the evaluation of a student on given examples; returns at once."""
     Generate: _aio.UnaryUnaryMultiCallable[_trainer_pb2.GenerateRequest, _trainer_pb2.GenerateResponse]  # type: ignore[assignment]
@@ -77,7 +77,7 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_pb2.ListStudentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.ListStudentsResponse, _abc.Awaitable[_trainer_pb2.ListStudentsResponse]]:
-        """Returns a tenant's students, newest first."""
+        """Returns a tenant's students: runs by id, of each run the newest first."""
 
     @_abc_1.abstractmethod
     def EvaluateStudent(

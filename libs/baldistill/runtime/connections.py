@@ -1,0 +1,97 @@
+"""What every service process but policy is connected to, opened at its start and closed at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, text
+
+from baldistill.artifacts.opening import artifact_store
+from baldistill.artifacts.ports import ArtifactStore
+from baldistill.bus.kafka.bus import open_bus
+from baldistill.bus.ports import Bus
+from baldistill.database.engine import open_database, reading
+from baldistill.database.migrate import migrate
+from baldistill.events.publishing import FactPublisher
+from baldistill.rpc.authentication import CachingVerifier, TokenVerifier
+from baldistill.rpc.client import RpcClient
+from baldistill.rpc.health import HealthCheck
+from baldistill.rpc.remote_verifier import RemoteTokenVerifier
+from baldistill.runtime.consumer import ConsumerLoop
+from baldistill.runtime.handlers import ConsumerGroup
+from baldistill.runtime.process import Background, Process
+from baldistill.runtime.progress_publisher import ProgressPublisher
+from baldistill.runtime.run_states import RunStateView
+from baldistill.settings import PolicyAddress, ProcessSettings
+from baldistill.telemetry.observers import report_lag
+
+# No store has it; asking for it shows that the store answers.
+_PROBED_KEY = "tenants/none/probe.json"
+_ALL_TOPICS = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connections:
+    """progress: publishes how far this process's work is."""
+
+    store: ArtifactStore
+    engine: Engine
+    bus: Bus
+    progress: ProgressPublisher
+
+    def needs(self) -> list[HealthCheck]:
+        """Return what a face cannot answer without. The broker is not among them: calls need none."""
+
+        def ask_database() -> None:
+            with reading(self.engine) as connection:
+                connection.execute(text("SELECT 1"))
+
+        return [
+            HealthCheck(name="database", probe=ask_database),
+            HealthCheck(name="store", probe=lambda: self.store.find_manifest(_PROBED_KEY)),
+        ]
+
+
+def connect(settings: ProcessSettings, process: Process) -> Connections:
+    """Open everything; waits until the database is there and has the newest schema.
+
+    Raises Stopped, InvalidInput.
+    """
+    engine = open_database(settings.database.url.get_secret_value())
+    process.stack.callback(engine.dispose)
+    process.wait_for("database", lambda: migrate(engine))
+    store = process.stack.enter_context(artifact_store(settings.store, folder=settings.artifacts_folder))
+    bus = open_bus(settings.kafka, client_id=process.service)
+    process.stack.callback(bus.close)
+    progress = ProgressPublisher(FactPublisher(bus, source=process.service))
+    progress.start()
+    process.stack.callback(progress.close)
+    return Connections(store=store, engine=engine, bus=bus, progress=progress)
+
+
+def consumers(process: Process, bus: Bus, group: ConsumerGroup, *, members: int) -> Sequence[Background]:
+    """Return the members of a group that work in this process, and have its lag reported."""
+
+    def member() -> Callable[..., None]:
+        return ConsumerLoop(
+            bus=bus,
+            group=group,
+            run_states=RunStateView(bus),
+            counter=process.deliveries,
+            watch=process.deliveries,
+        ).run
+
+    return [Background(name=f"{group.name}-{number}", run=member()) for number in range(members)]
+
+
+def have_lag_reported(process: Process, bus: Bus, groups: Sequence[ConsumerGroup]) -> None:
+    """Report how far behind its topics each group is. Once per process: a gauge has one source."""
+    report_lag(process.metrics, lambda: {(group.name, _ALL_TOPICS): bus.lag(group.name) for group in groups})
+
+
+def callers_known_by(policy: PolicyAddress, process: Process) -> TokenVerifier:
+    """Return who tells whom a token stands for: policy, asked once a minute per token."""
+    client = RpcClient(endpoint=policy.endpoint, ca=policy.ca)
+    process.stack.callback(client.close)
+    return CachingVerifier(RemoteTokenVerifier(client))

@@ -1,0 +1,51 @@
+"""The gateway process: budgets, ledger, teacher calls. Knows no torch."""
+
+from __future__ import annotations
+
+from baldistill.rpc.health import HealthFaces
+from baldistill.rpc.limits import ServerLimits
+from baldistill.runtime.connections import callers_known_by, connect, consumers, have_lag_reported
+from baldistill.runtime.process import Process, Serving
+from baldistill.runtime.process_main import run_process
+from services.teacher_gateway.composition import STATUSES, build_teacher_gateway
+from services.teacher_gateway.settings import TeacherGatewaySettings
+
+
+def main() -> None:
+    """Be the gateway process."""
+    run_process("teacher_gateway", TeacherGatewaySettings, compose)
+
+
+def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
+    """Build the gateway over the cluster's adapters. Raises Stopped, InvalidInput."""
+    connections = connect(settings, process)
+    gateway = process.wait_for(
+        "database",
+        lambda: build_teacher_gateway(
+            store=connections.store,
+            engine=connections.engine,
+            locks=settings.locks,
+            progress=connections.progress,
+            lease_s=settings.lease_s,
+        ),
+    )
+    process.stack.callback(gateway.close)
+    facts, shards = gateway.groups
+    service = gateway.service(store=connections.store, teacher=settings.teacher)
+    have_lag_reported(process, connections.bus, gateway.groups)
+    return Serving(
+        health=HealthFaces({service.name: connections.needs()}),
+        background=[
+            *consumers(process, connections.bus, facts, members=settings.consumers),
+            *consumers(process, connections.bus, shards, members=settings.workers),
+            gateway.draining(),
+        ],
+        services=[service],
+        verifier=callers_known_by(settings.policy, process),
+        statuses=STATUSES,
+        limits=ServerLimits(threads=settings.calls_at_once, longest_unary_s=settings.longest_call_s),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The trainer process: launches trainings and watches them, answers about students. Knows no torch."""
+
+from __future__ import annotations
+
+from baldistill.rpc.health import HealthFaces
+from baldistill.runtime.connections import callers_known_by, connect, consumers, have_lag_reported
+from baldistill.runtime.process import Process, Serving
+from baldistill.runtime.process_main import run_process
+from services.trainer.composition import build_trainer_service
+from services.trainer.registry import StudentRegistry
+from services.trainer.servers.servicer import TrainerServicer, bound
+from services.trainer.settings import TrainerSettings
+
+
+def main() -> None:
+    """Be the trainer process."""
+    run_process("trainer", TrainerSettings, compose)
+
+
+def compose(settings: TrainerSettings, process: Process) -> Serving:
+    """Build the trainer over the cluster's adapters. Raises Stopped, InvalidInput."""
+    connections = connect(settings, process)
+    trainer = build_trainer_service(
+        store=connections.store,
+        engine=connections.engine,
+        bus=connections.bus,
+        progress=connections.progress,
+        jobs=settings.jobs,
+    )
+    process.stack.callback(trainer.close)
+    (group,) = trainer.groups
+    service = bound(
+        TrainerServicer(connections.store, StudentRegistry(connections.store), trainer.launcher, generator=None)
+    )
+    have_lag_reported(process, connections.bus, trainer.groups)
+    return Serving(
+        health=HealthFaces({service.name: connections.needs()}),
+        background=consumers(process, connections.bus, group, members=settings.consumers),
+        services=[service],
+        verifier=callers_known_by(settings.policy, process),
+    )
+
+
+if __name__ == "__main__":
+    main()
