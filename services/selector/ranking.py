@@ -31,8 +31,9 @@ def best_first(
     No score ranks last; ties by hash(seed, id). Candidates above `ifd_max` are left out, so that a group may get less.
     """
     eligible = (one for one in scored if ifd_max is None or one.ifd is None or one.ifd <= ifd_max)
-    return smallest_per_group(eligible, wanted=wanted, group=group, rank=lambda one: _rank(one, seed=seed))
+    return smallest_per_group(eligible, wanted=wanted, group=group, rank=lambda one: rank_of(one, seed=seed))
 
 
-def _rank(one: ScoredCandidate, *, seed: int) -> tuple[bool, float, int, str]:
+def rank_of(one: ScoredCandidate, *, seed: int) -> tuple[bool, float, int, str]:
+    """Return what candidates are sorted by: highest IFD first, no score last, ties by hash(seed, id)."""
     return one.ifd is None, -(one.ifd or 0.0), stable_hash(seed, one.example_id), one.example_id

@@ -31,11 +31,12 @@ def score_shard(stage: Stage, event: ScoringShardPlanned, *, scorer: StudentScor
     )
     key = stage.layout.score_shard(event.shard)
     folder, _, name = key.removesuffix(".json").rpartition("/")
-    file = store_table(stage.store, folder=folder, name=name, schema=SCORES, rows=map(_score_row, scores))
+    file = store_table(stage.store, folder=folder, name=name, schema=SCORES, rows=map(score_row, scores))
     return stage.store.create_manifest(Manifest(key=key, files={"scores": file}, rows=file.rows))
 
 
-def _score_row(score: Score) -> dict[str, object]:
+def score_row(score: Score) -> dict[str, object]:
+    """Return a score as schemas.SCORES has it."""
     return {
         "id": score.example_id,
         "domain": score.domain,

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from baldistill.artifacts.ports import ArtifactRef, ArtifactStore
+from baldistill.artifacts.ports import ArtifactStore
 from baldistill.errors import InvalidInput
 from baldistill.rpc.callers import require_tenant
 from baldistill.rpc.calls import require_time_left
-from baldistill.rpc.messages import artifact_message, own_artifact
+from baldistill.rpc.messages import answer_limit, artifact_message, own_artifact, own_student
 from baldistill.rpc.pages import last_id_of, page_size, page_token
 from baldistill.rpc.routes import BoundService
 from baldistill.runtime.launching import Job, JobKind, JobLauncher
-from baldistill.specs.frozen import find_run
-from baldistill.v1 import artifacts_pb2, trainer_pb2_grpc
 from baldistill.v1 import trainer_pb2 as pb
+from baldistill.v1 import trainer_pb2_grpc
 from services.trainer.ports import Generator, NoWorker
 from services.trainer.registry import StudentRecord, StudentRegistry
 
 SERVICE_NAME = "baldistill.v1.TrainerService"
 
-_STUDENT_KEY = re.compile(r"tenants/[^/]+/runs/(?P<run_id>[^/]+)/stage-(?P<stage>\d+)/student\.json")
-_LONGEST_ANSWER = 200
 _MOST_INPUTS = 64
-_MOST_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +46,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         token = page_token(_place(page[size - 1])) if len(page) > size else ""
         return pb.ListStudentsResponse(students=[student_message(one) for one in page[:size]], next_page_token=token)
 
-    def PromoteStudent(
-        self, request: pb.PromoteStudentRequest, _context: object
-    ) -> pb.PromoteStudentResponse:
+    def PromoteStudent(self, request: pb.PromoteStudentRequest, _context: object) -> pb.PromoteStudentResponse:
         require_tenant(request.tenant)
         require_time_left()
         record = self.students.promote(
@@ -65,20 +58,18 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         )
         return pb.PromoteStudentResponse(student=student_message(record))
 
-    def EvaluateStudent(
-        self, request: pb.EvaluateStudentRequest, _context: object
-    ) -> pb.EvaluateStudentResponse:
+    def EvaluateStudent(self, request: pb.EvaluateStudentRequest, _context: object) -> pb.EvaluateStudentResponse:
         require_tenant(request.tenant)
-        spec, run_id, stage = self._student(request.tenant, request.student)
+        student = own_student(request.student, tenant=request.tenant, store=self.store)
         job = Job(
             tenant=request.tenant,
-            run_id=run_id,
+            run_id=student.run_id,
             epoch=1,
-            stage=stage,
-            spec=spec,
+            stage=student.stage,
+            spec=student.spec,
             kind=JobKind.EVALUATE,
             examples=own_artifact(request.examples, tenant=request.tenant, field="examples"),
-            max_new_tokens=_longest(request.max_new_tokens),
+            max_new_tokens=answer_limit(request.max_new_tokens),
         )
         require_time_left()
         self.launcher.launch(job)
@@ -90,9 +81,12 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             raise InvalidInput(f"needs 1 to {_MOST_INPUTS} questions", field="inputs")
         if self.generator is None:
             raise NoWorker
-        spec, _, stage = self._student(request.tenant, request.student)
+        student = own_student(request.student, tenant=request.tenant, store=self.store)
         answers = self.generator.generate(
-            spec=spec, stage=stage, texts=list(request.inputs), max_new_tokens=_longest(request.max_new_tokens)
+            spec=student.spec,
+            stage=student.stage,
+            texts=list(request.inputs),
+            max_new_tokens=answer_limit(request.max_new_tokens),
         )
         return pb.GenerateResponse(
             generations=[pb.Generation(text=one.text, answer=one.answer, tokens=one.tokens) for one in answers]
@@ -105,22 +99,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         if request.run_id:
             return iter(self.students.of_run(tenant=request.tenant, run_id=request.run_id))
         return self.students.of_tenant(tenant=request.tenant)
-
-    def _student(self, tenant: str, message: artifacts_pb2.ArtifactRef) -> tuple[ArtifactRef, str, int]:
-        """Return the spec, run and stage of a student that a caller names by its manifest.
-
-        Raises InvalidInput, NotKnown.
-        """
-        ref = own_artifact(message, tenant=tenant, field="student")
-        named = _STUDENT_KEY.fullmatch(ref.key)
-        if named is None:
-            raise InvalidInput("is not the manifest of a student; see GetStudent", field="student")
-        run_id, stage = named["run_id"], int(named["stage"])
-        record = self.students.get(tenant=tenant, run_id=run_id, stage=stage)
-        if record.student is None or record.student.sha256 != ref.sha256:
-            raise InvalidInput("its sha256 is not that of the student at this key", field="student")
-        _, spec = find_run(self.store, tenant=tenant, run_id=run_id)
-        return spec, run_id, stage
 
 
 def bound(servicer: TrainerServicer) -> BoundService:
@@ -146,12 +124,6 @@ def student_message(record: StudentRecord) -> pb.Student:
     if record.macro_score is not None:
         message.macro_score = record.macro_score
     return message
-
-
-def _longest(asked: int) -> int:
-    if asked > _MOST_TOKENS:
-        raise InvalidInput(f"at most {_MOST_TOKENS}", field="max_new_tokens")
-    return asked or _LONGEST_ANSWER
 
 
 def _place(record: StudentRecord) -> str:
