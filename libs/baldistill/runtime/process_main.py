@@ -22,7 +22,7 @@ from baldistill.environment import load_settings
 from baldistill.errors import BalDistillError
 from baldistill.runtime.process import Process, Serving, Stopped
 from baldistill.settings import ProcessSettings
-from baldistill.telemetry.logs import configure_logging, level_of
+from baldistill.telemetry.logs import configure_logging, level_of, route_library_logs
 
 _S = TypeVar("_S", bound=ProcessSettings)
 
@@ -39,7 +39,9 @@ def run_process(service: str, settings_type: type[_S], compose: Callable[[_S, Pr
     except BalDistillError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
-    configure_logging(service=service, level=level_of(settings.telemetry.log_level))
+    level = level_of(settings.telemetry.log_level)
+    configure_logging(service=service, level=level)
+    route_library_logs(service=service, level=level)
     try:
         process = Process(service=service, settings=settings)
     except BalDistillError as error:

@@ -40,6 +40,34 @@ def configure_logging(*, level: int = logging.INFO, service: str, stream: TextIO
     )
 
 
+def route_library_logs(*, level: int, service: str, stream: TextIO | None = None) -> None:
+    """Have what libraries log (kafka, grpc, urllib3) written as our lines are, warnings and errors alone.
+
+    For a process of its own: it takes over the root logger. level: of ours; theirs is never below WARNING.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _ServiceName(service),
+                structlog.processors.format_exc_info,
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(sort_keys=True),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(capture=True)
+
+
 def level_of(name: str) -> int:
     """Return the number of `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
     return logging.getLevelNamesMapping()[name]

@@ -6,7 +6,9 @@ The only importer of prometheus_client. What is not declared cannot be emitted, 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import TypeAlias
 
 import structlog
@@ -18,6 +20,9 @@ from prometheus_client.registry import Collector
 
 from baldistill.telemetry.declarations import OTHER, Kind, Label, Metric, NotDeclared, Sample
 from baldistill.telemetry.metrics import METRICS, PROCESS_INFO
+
+# All sources of a page together; Prometheus waits for 5 s in the local stack and 10 s by default.
+_SOURCES_S = 3.0
 
 Measure: TypeAlias = Callable[[], Iterable[Sample]]
 
@@ -33,6 +38,7 @@ class ProcessMetrics:
         self._bounds = _LabelBounds()
         self._counters: dict[Metric, Counter] = {}
         self._histograms: dict[Metric, Histogram] = {}
+        self._measured: list[_Measured] = []
         self._lock = threading.Lock()
         self.measure([PROCESS_INFO], lambda: [Sample(metric=PROCESS_INFO, value=1, labels=(service, version))])
 
@@ -56,16 +62,22 @@ class ProcessMetrics:
         self._histograms[metric].labels(**self._bounds.within(metric, labels)).observe(value)
 
     def measure(self, metrics: Sequence[Metric], source: Measure) -> None:
-        """Have gauges read from `source` at each scrape. Where it raises they are absent then, never stale.
+        """Have gauges read from `source` at each scrape, in a thread of its own. Where it raises, or takes longer than a
+        scrape may, they are absent then, never stale; what else is on the page is there.
 
         source: gives the most important samples first, as those beyond a label's bound are left out.
         """
         for metric in metrics:
             _require(metric, Kind.GAUGE, dict.fromkeys(metric.label_names, ""))
-        self._registry.register(_Measured(tuple(metrics), source))
+        measured = _Measured(tuple(metrics), source)
+        self._registry.register(measured)
+        self._measured.append(measured)
 
     def page(self, *, accept: str = "") -> tuple[bytes, str]:
         """Return the page that Prometheus scrapes, and its content type for the request's Accept header."""
+        ends_at_s = time.monotonic() + _SOURCES_S
+        for measured in self._measured:
+            measured.begin(ends_at_s=ends_at_s)
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
@@ -96,6 +108,25 @@ class _Measured(Collector):
     def __init__(self, metrics: tuple[Metric, ...], source: Measure) -> None:
         self._metrics = metrics
         self._source = source
+        self._reading: Future[list[Sample]] | None = None
+        self._ends_at_s = 0.0
+        self._lock = threading.Lock()
+
+    def begin(self, *, ends_at_s: float) -> None:
+        """Start to read, where the reading before has ended. ends_at_s: on the monotonic clock, how long to wait."""
+        with self._lock:
+            self._ends_at_s = ends_at_s
+            if self._reading is None or self._reading.done():
+                self._reading = Future()
+                name = f"measure-{self._metrics[0].name}"
+                # A source that hangs for ever keeps neither the page nor the process.
+                threading.Thread(target=self._read, args=(self._reading,), name=name, daemon=True).start()
+
+    def _read(self, reading: Future[list[Sample]]) -> None:
+        try:
+            reading.set_result(list(self._source()))
+        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+            reading.set_exception(error)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Name the families without reading them: two sources of one metric are refused at once."""
@@ -105,11 +136,13 @@ class _Measured(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         families = {family.name: family for family in self.describe()}
         bounds = _LabelBounds()
+        assert self._reading is not None
         try:
-            samples = list(self._source())
+            samples = self._reading.result(max(0.0, self._ends_at_s - time.monotonic()))
         # Whatever a source lacks, the other metrics are still scraped.
         except Exception as error:  # noqa: BLE001
-            _log.warning("gauges are absent", first=self._metrics[0].name, reason=str(error))
+            reason = str(error) or type(error).__name__
+            _log.warning("gauges are absent", first=self._metrics[0].name, reason=reason)
             return
         for sample in samples:
             named = dict(zip(sample.metric.label_names, sample.labels, strict=True))

@@ -18,7 +18,7 @@ import pytest
 
 # One consumer over the in-process bus; what it does with its one event is told by TEST_MODE.
 SERVICE = """
-import os, sys, threading, time
+import logging, os, sys, threading, time
 from pathlib import Path
 from baldistill.artifacts.ports import ArtifactRef
 from baldistill.bus.in_process import InProcessBus
@@ -41,6 +41,7 @@ NAME = "baldistill.v1.PolicyService"
 
 def on_stage_planned(fact):
     structlog.get_logger().info("works")
+    logging.getLogger("kafka.client").warning("no connection to %s", "127.0.0.1")
     (FOLDER / "begun").touch()
     time.sleep(60 if MODE == "hangs" else 1)
     (FOLDER / "finished").touch()

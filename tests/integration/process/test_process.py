@@ -35,6 +35,18 @@ def test_every_line_logged_by_a_handler_names_tenant_run_stage_and_event(start: 
     assert line["event_id"]
 
 
+def test_what_libraries_log_is_a_line_of_json_as_well(start: Start) -> None:
+    service = start()
+    service.wait_for(lambda: service.logged("no connection to 127.0.0.1"))
+    (line,) = service.logged("no connection to 127.0.0.1")
+    assert (line["logger"], line["level"], line["service"], line["run_id"]) == (
+        "kafka.client",
+        "warning",
+        "policy",
+        "r1",
+    )
+
+
 def test_what_is_away_makes_it_unready_but_not_dead(start: Start) -> None:
     service = start()
     service.wait_for(service.serves)

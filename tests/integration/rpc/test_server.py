@@ -229,6 +229,41 @@ def test_a_drain_lets_calls_finish_refuses_new_ones_and_ends_streams(
     assert policy.changed == ["r1"]
 
 
+def test_a_call_that_hangs_holds_a_stop_up_for_its_grace_and_no_longer(
+    server: RpcServer, stub: policy_pb2_grpc.PolicyServiceStub, policy: Policy
+) -> None:
+    hanging = stub.PauseRun.future(policy_pb2.PauseRunRequest(run_id="r1"), metadata=token())
+    assert policy.entered.wait(5)
+    started_s = time.monotonic()
+    server.stop(grace_s=0.3)
+    assert 0.2 < time.monotonic() - started_s < 5
+    assert refused(hanging.result)[0] in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    policy.release.set()
+    time.sleep(0.1)
+    assert policy.changed == []
+
+
+def test_more_streams_than_are_served_are_refused_with_a_reason(policy: Policy, tokens: Tokens) -> None:
+    limits = ServerLimits(streams=1)
+    server = RpcServer([bound(policy)], listen="127.0.0.1:0", verifier=None, limits=limits)
+    server.start()
+    with grpc.insecure_channel(server.address) as channel:
+        stub = policy_pb2_grpc.PolicyServiceStub(channel)
+        first = stub.WatchRun(policy_pb2.WatchRunRequest(run_id="r1"))
+        next(first)
+        second = stub.WatchRun(policy_pb2.WatchRunRequest(run_id="r2"))
+        assert refused(lambda: next(second)) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "1 streams are open, no more are served; try again later",
+        )
+        first.cancel()
+        assert policy.stream_closed.wait(5)
+        third = stub.WatchRun(policy_pb2.WatchRunRequest(run_id="r3"))
+        assert next(third).run.run_id == "r3"
+        third.cancel()
+    server.stop(grace_s=0)
+
+
 def test_a_taken_port_is_named(server: RpcServer, policy: Policy, tokens: Tokens) -> None:
     second = RpcServer([bound(policy)], listen=server.address, verifier=tokens)
     with pytest.raises(ListenFailed, match=rf"cannot listen on {server.address}: it is taken.*set server\.listen"):

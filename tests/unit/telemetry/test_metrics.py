@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -144,6 +146,24 @@ def test_gauges_whose_source_is_away_are_absent_and_the_rest_is_there(metrics: P
     seen = samples(metrics)
     assert not [name for name in seen if name.startswith(CONSUMER_LAG.name)]
     assert seen["baldistill_rpc_started_calls_total[('method', '/s/M')]"] == 1
+
+
+def test_a_source_that_hangs_holds_up_neither_the_page_nor_the_others(metrics: ProcessMetrics) -> None:
+    answer = threading.Event()
+
+    def hangs() -> dict[tuple[str, str], int]:
+        answer.wait(30)
+        return {("selector", "t"): 3}
+
+    report_lag(metrics, hangs)
+    report_runs(metrics, lambda: {("acme", "running"): 2})
+    started_s = time.monotonic()
+    seen = samples(metrics)
+    assert time.monotonic() - started_s < 10
+    assert not [name for name in seen if name.startswith(CONSUMER_LAG.name)]
+    assert seen["baldistill_policy_state_runs[('state', 'running'), ('tenant', 'acme')]"] == 2
+    answer.set()
+    assert f"{CONSUMER_LAG.name}[('group', 'selector'), ('topic', 't')]" in samples(metrics)
 
 
 def test_values_beyond_a_labels_bound_are_counted_as_other(metrics: ProcessMetrics) -> None:
