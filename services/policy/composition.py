@@ -19,6 +19,9 @@ from baldistill.events.facts import (
     Fact,
     ProgressReported,
     RationalesCollected,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
     RunStateChanged,
     RunSubmitted,
     StageFailed,
@@ -40,6 +43,8 @@ from services.policy.handlers import (
 )
 from services.policy.letters import DeadLetterBox, kept_letter
 from services.policy.ports import RunRegistry
+
+CLOSING_FACTS = (RunCompleted, RunCancelled, RunFailed)
 
 # policy writes run state itself, and progress is lossy: neither can stop a run.
 _NEVER_BLOCKING = (RunStateChanged, ProgressReported)
@@ -78,6 +83,8 @@ def build_policy(*, store: ArtifactStore, engine: sa.Engine, now: Callable[[], d
         BaselineEvaluated: partial(on_baseline_evaluated, registry=registry, store=store),
         StageFailed: partial(on_stage_failed, registry=registry),
         CeilingReached: partial(on_ceiling_reached, registry=registry),
+        # Their own facts, for the time at which a run was closed (`gc --older-than`).
+        **dict.fromkeys(CLOSING_FACTS, nothing_follows),
     }
     return PolicyService(
         group=ConsumerGroup(name="policy", handlers={fact: seen(handler) for fact, handler in handlers.items()}),
