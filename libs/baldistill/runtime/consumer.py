@@ -55,6 +55,8 @@ class ConsumerLoop:
     """One member of a consumer group. Used by one thread at a time; more members make more work in parallel.
 
     run_states: None only for policy, which writes them.   view_lag_delay_s: wait for a run state that is not there yet.
+    view_lag_limit_s: after that long, work of a run that was never announced goes to the dead letters: its partition
+    holds other runs' work as well.
     on_give_up: told what ended `run`: an outage longer than `outages.give_up_after`, or a failure of the loop itself.
     """
 
@@ -68,6 +70,7 @@ class ConsumerLoop:
         retries: RetryPolicy | None = None,
         outages: OutagePolicy | None = None,
         view_lag_delay_s: float = 0.2,
+        view_lag_limit_s: float = 10.0,
         counter: OutcomeCounter | None = None,
         watch: DeliveryWatch | None = None,
         on_give_up: Callable[[Exception], None] | None = None,
@@ -80,6 +83,8 @@ class ConsumerLoop:
         self._retries = retries or RetryPolicy()
         self._outages = outages or OutagePolicy()
         self._view_lag_delay_s = view_lag_delay_s
+        self._view_lag_limit_s = view_lag_limit_s
+        self._lagging_since_s: dict[tuple[str, int], tuple[int, float]] = {}
         self._counter = counter or OutcomeCounts()
         self._watch = watch or Logged()
         self._on_give_up = on_give_up
@@ -139,7 +144,7 @@ class ConsumerLoop:
     def _settle(self, consumer: BusConsumer, delivery: Delivery) -> None:
         """Do what a delivery asks for, then commit it, have it come again, or bury it."""
         try:
-            outcome = self._handle(delivery.message)
+            outcome = self._handle(delivery)
         except (DependencyUnavailable, StorageFull):
             raise
         except PermanentError as error:
@@ -177,7 +182,8 @@ class ConsumerLoop:
         self._count(Outcome.LAGGING, delivery)
         consumer.retry(delivery, delay_s=_ON_HOLD_DELAY_S, count_attempt=False)
 
-    def _handle(self, message: Message) -> Outcome:
+    def _handle(self, delivery: Delivery) -> Outcome:
+        message = delivery.message
         if is_dead_letter_topic(message.topic):
             assert self._dead_letters is not None
             letter, watcher = read_dead_letter(message), self._dead_letters
@@ -185,10 +191,23 @@ class ConsumerLoop:
             return Outcome.HANDLED
         fact = decode(message)
         gate = self._run_states.gate(fact) if self._run_states is not None else Gate.OPEN
-        if gate is not Gate.OPEN:
-            return Outcome.STALE if gate is Gate.STALE else Outcome.LAGGING
+        if gate is Gate.UNKNOWN:
+            self._require_announced(delivery, fact)
+            return Outcome.LAGGING
+        if gate is Gate.STALE:
+            return Outcome.STALE
         self._work(message, fact, lambda: self._group.handlers[type(fact)](fact))
         return Outcome.HANDLED
+
+    def _require_announced(self, delivery: Delivery, fact: Fact) -> None:
+        """Bear with a view that lags for a while; then ask for the truth. Raises RunNeverAnnounced."""
+        assert self._run_states is not None
+        place, now_s = (delivery.message.topic, delivery.partition), self._monotonic()
+        position, since_s = self._lagging_since_s.get(place, (-1, now_s))
+        if position != delivery.position:
+            self._lagging_since_s[place] = (delivery.position, now_s)
+        elif now_s - since_s >= self._view_lag_limit_s:
+            self._run_states.require_announced(fact)
 
     def _work(self, message: Message, fact: Fact | None, handle: Callable[[], Sequence[Fact]]) -> None:
         """Have a handler's outputs published."""

@@ -28,7 +28,7 @@ class OutagePolicy:
 
     first_delay_s: float = 0.5
     factor: float = 2.0
-    longest_delay_s: float = 30.0
+    longest_delay_s: float = 10.0
     give_up_after: timedelta | None = None
 
     def delay_s(self, *, failures: int) -> float:

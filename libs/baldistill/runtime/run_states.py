@@ -6,6 +6,7 @@ import enum
 import threading
 
 from baldistill.bus.ports import Bus, Message
+from baldistill.errors import PermanentError
 from baldistill.events.codec import decode
 from baldistill.events.facts import (
     Fact,
@@ -42,8 +43,17 @@ def gate_of(fact: Fact, known: RunStateChanged | None) -> Gate:
     return Gate.OPEN
 
 
+class RunNeverAnnounced(PermanentError):
+    """A fact asks for work of a run, or of an epoch of a run, that policy never said anything about."""
+
+    def __init__(self, fact: Fact, *, known: RunStateChanged | None) -> None:
+        there = "it is not known" if known is None else f"it is at epoch {known.epoch}"
+        super().__init__(f"run '{fact.run_id}' was never announced at epoch {fact.epoch}: {there}")
+        self.known = known
+
+
 class RunStateView:
-    """The newest state of each run. Thread-safe; read anew at every question, decoded once per record."""
+    """The newest state of each run, moments late. Thread-safe; decoded once per record."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -53,6 +63,16 @@ class RunStateView:
     def gate(self, fact: Fact) -> Gate:
         """Decide whether a fact is to be worked on. Raises DependencyUnavailable, UndecodableMessage."""
         return gate_of(fact, self.state_of(tenant=fact.tenant, run_id=fact.run_id))
+
+    def require_announced(self, fact: Fact) -> None:
+        """Read all that was written until now, and raise RunNeverAnnounced where the gate is UNKNOWN even so.
+
+        Run state is published before the work that it allows (bus.ports), so nothing that comes later can change that.
+        """
+        self._bus.read_compacted(RunStateChanged.TOPIC)
+        known = self.state_of(tenant=fact.tenant, run_id=fact.run_id)
+        if gate_of(fact, known) is Gate.UNKNOWN:
+            raise RunNeverAnnounced(fact, known=known)
 
     def state_of(self, *, tenant: str, run_id: str) -> RunStateChanged | None:
         """Return what policy last wrote about a run. Raises DependencyUnavailable, UndecodableMessage."""

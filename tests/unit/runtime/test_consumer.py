@@ -264,6 +264,32 @@ def test_a_handler_has_all_its_tries_left_after_an_outage(scene: Scene) -> None:
     assert len(scene.published(ExamplesSelected.TOPIC)) == 1
 
 
+def test_work_of_a_run_that_was_never_announced_is_buried_after_a_while_and_others_go_on(scene: Scene) -> None:
+    scene.publish([planned(run_id="r9"), state(), planned(run_id="r1")])
+    moments = iter([0.0] * 40 + [11.0] * 1000)
+    loop = scene.loop({StagePlanned: lambda _: [selected()]}, monotonic=lambda: next(moments))
+    steps(loop)
+    (buried,) = scene.published(dead_letter_topic(StagePlanned.TOPIC))
+    letter = read_dead_letter(buried)
+    assert letter.error == "RunNeverAnnounced"
+    assert "run 'r9' was never announced at epoch 1: it is not known" in letter.reason
+    assert scene.counts.total(Outcome.LAGGING) > 1
+    assert len(scene.published(ExamplesSelected.TOPIC)) == 1
+    assert scene.bus.lag("selector") == 0
+
+
+def test_work_that_came_before_its_run_state_waits_for_it(scene: Scene) -> None:
+    moments = iter([0.0, 0.0, 5.0, 5.0, *[9.0] * 1000])
+    loop = scene.loop({StagePlanned: lambda _: [selected()]}, monotonic=lambda: next(moments))
+    scene.publish([planned(epoch=2), state(epoch=1)])
+    for _ in range(3):
+        assert loop.step(timeout_s=0)
+    scene.publish([state(epoch=2)])
+    steps(loop)
+    assert scene.published(dead_letter_topic(StagePlanned.TOPIC)) == []
+    assert len(scene.published(ExamplesSelected.TOPIC)) == 1
+
+
 def test_a_run_on_hold_waits_uncounted_until_its_state_says_why(scene: Scene) -> None:
     tries: list[StagePlanned] = []
 

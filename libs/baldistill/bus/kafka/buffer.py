@@ -139,6 +139,11 @@ class DeliveryBuffer:
         with self._changed:
             return place not in self._queues or len(self._queues[place].waiting) <= _RESUME_AT
 
+    def busy(self) -> Sequence[Place]:
+        """Return the partitions of which a delivery is out."""
+        with self._changed:
+            return [place for place, queue in self._queues.items() if queue.is_out]
+
     def trouble(self, error: Exception | None) -> None:
         """Say what keeps the pump from fetching; None: nothing does."""
         with self._changed:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.net.compat import KafkaNetClient
 
+from baldistill.bus.kafka.assignor import EvenStickyAssignor
+from baldistill.bus.kafka.buffer import Place
 from baldistill.bus.kafka.member import GroupMember
 from baldistill.bus.ports import MessageTooLarge
 from baldistill.errors import BalDistillError, DependencyUnavailable
@@ -71,19 +72,27 @@ class KafkaClients:
             metrics_enabled=False,
         )
 
-    def member(self, *, group: str) -> GroupMember:
-        """Return a member of a group, without topics yet. Raises DependencyUnavailable."""
+    def member(self, *, group: str, busy: Callable[[], Sequence[Place]]) -> GroupMember:
+        """Return a member of a group, without topics yet. Raises DependencyUnavailable.
+
+        busy: the partitions of which a delivery is out; asked when partitions are shared out.
+        """
         settings = self.settings
-        return self._consumer(
+        assignor = EvenStickyAssignor(
+            busy=lambda: [Place(self.on_wire(place.topic), place.partition) for place in busy()]
+        )
+        member = self._consumer(
             GroupMember,
             group_id=self.on_wire(group),
             # The library's default, latest, would skip what was published before the group first joined.
             auto_offset_reset="earliest",
-            partition_assignment_strategy=(CooperativeStickyAssignor,),
+            partition_assignment_strategy=(assignor,),
             max_poll_interval_ms=int(settings.max_poll_interval_s * 1000),
             session_timeout_ms=int(settings.session_timeout_s * 1000),
             heartbeat_interval_ms=int(settings.session_timeout_s * 1000 / 4),
         )
+        assignor.owned_now = member.assignment
+        return member
 
     def reader(self, *, from_the_end: bool) -> KafkaConsumer:
         """Return a consumer that belongs to no group. Raises DependencyUnavailable."""

@@ -65,7 +65,7 @@ class KafkaGroupConsumer:
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                consumer = self._clients.member(group=self._group)
+                consumer = self._clients.member(group=self._group, busy=self._buffer.busy)
             except DependencyUnavailable as away:
                 self._buffer.trouble(away)
                 self._closing.wait(_TROUBLE_S)
