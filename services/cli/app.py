@@ -10,6 +10,7 @@ from baldistill import __version__
 from services.cli.admin import admin_app
 from services.cli.budgets import budget_app
 from services.cli.collecting import gc
+from services.cli.compare import compare
 from services.cli.data import data_app
 from services.cli.doctor import doctor
 from services.cli.models import models_app
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command(short_help="Rows, calls, and the most they can cost; spends nothing.")(plan)
 app.command(short_help="Run a spec to its end; again, it goes on or finds it done.")(run)
+app.command(short_help="A spec under several methods and seeds, and which differences are real.")(compare)
 app.command(short_help="Where a run is: state, stage, newest scores, calls spent.")(status)
 app.command(short_help="A run stage by stage and per domain, on the terminal or as Markdown.")(report)
 app.add_typer(admin_app, name="admin")

@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from baldistill.specs.frozen import load_frozen_run
+from services.cli.comparing.diagnostics import run_diagnostics
+from services.cli.comparing.markdown import table_markdown
+from services.cli.comparing.tables import diagnostics_tables
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption, TenantOption
 from services.cli.output import MESSAGES, RESULTS, print_json, score
 from services.cli.reporting.builder import build_report
 from services.cli.reporting.markdown import report_markdown
 from services.cli.reporting.model import RunReport
-from services.cli.reporting.terminal import print_report
+from services.cli.reporting.terminal import print_report, print_tables
 from services.cli.runs import RunArgument, find_run
 
 
@@ -23,20 +27,28 @@ def report(
     tenant: TenantOption = "default",
     as_json: JsonOption = False,
     markdown: Annotated[Path | None, typer.Option("--markdown", "-m", help="Write Markdown to this file.")] = None,
+    diagnostics: Annotated[
+        bool, typer.Option("--diagnostics", help="Also: what IFD ranked by and picked, what was synthesised.")
+    ] = False,
 ) -> None:
     """Show a run stage by stage and per domain: scores, rows asked, accepted and trained on, budget.
 
     Example: baldistill report tickets-demo --markdown report.md
     """
     with Home(home) as opened:
-        built = build_report(find_run(opened, tenant=tenant, name=name), home=opened)
+        record = find_run(opened, tenant=tenant, name=name)
+        built = build_report(record, home=opened)
+        frozen = load_frozen_run(opened.store, record.spec) if diagnostics else None
+        found = {record.name: run_diagnostics(opened.store, frozen)} if frozen else {}
     if markdown is not None:
-        markdown.write_text(report_markdown(built), encoding="utf-8")
+        more = "".join(f"\n{table_markdown(table)}\n" for table in diagnostics_tables(found))
+        markdown.write_text(report_markdown(built) + more, encoding="utf-8")
         MESSAGES.print(f"Report: {markdown}", soft_wrap=True)
     if as_json:
-        print_json(built.to_json())
+        print_json(built.to_json() | ({"diagnostics": found[built.name]} if found else {}))
     elif markdown is None:
         print_report(built)
+        print_tables(diagnostics_tables(found))
 
 
 def status(

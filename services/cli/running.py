@@ -63,7 +63,9 @@ def run(
             priced = priced_plan(loaded, home=opened, spec_path=spec)
         if not quiet and not as_json:
             print_plan(priced, domains=False)
-        record = _work(priced.proposal, home=opened, spec_path=spec, quiet=quiet, patience=timedelta(seconds=patience))
+        record = work_on_run(
+            priced.proposal, home=opened, spec_path=spec, quiet=quiet, patience=timedelta(seconds=patience)
+        )
         report = build_report(record, home=opened)
         _keep(report_markdown(report), home=opened, record=record)
         if as_json:
@@ -75,7 +77,8 @@ def run(
     raise typer.Exit(EXIT_CODES[record.state])
 
 
-def _work(proposal: Proposal, *, home: Home, spec_path: Path, quiet: bool, patience: timedelta) -> RunRecord:
+def work_on_run(proposal: Proposal, *, home: Home, spec_path: Path, quiet: bool, patience: timedelta) -> RunRecord:
+    """Work on a run until nothing more is to be done; one that is over is only looked up. Raises what `work_on` raises."""
     # Deferred: torch takes seconds to import.
     from services.embedded import EmbeddedSystem
 

@@ -134,7 +134,7 @@ def _reports(
 def _test_items(store: ArtifactStore, frozen: FrozenRun, dataset: Dataset, *, is_last: bool) -> list[Example]:
     settings = frozen.spec.evaluation
     examples = iter_examples(store, dataset.test)
-    if not is_last:
+    if not is_last or settings.final == "per_domain":
         return choose_test_items(examples, seed=frozen.spec.seed, per_domain=settings.per_domain)
     total = None if settings.final == "all" else settings.final
     return choose_test_items(examples, seed=frozen.spec.seed, total=total)

@@ -191,7 +191,10 @@ class StudentSpec(SpecModel):
 
 class EvaluationSpec(SpecModel):
     per_domain: int = Field(default=20, ge=1, description="test items per domain after stages 0 .. K-1")
-    final: int | Literal["all"] = Field(default="all", description="test items after the last stage")
+    final: int | Literal["all", "per_domain"] = Field(
+        default="all",
+        description="test items after the last stage: all, a number over all domains, or per_domain of each",
+    )
     max_new_tokens: int = Field(default=200, ge=1, description="longest answer in tokens")
     batch_size: int = Field(default=32, ge=1, description="prompts generated at once")
 

@@ -1,0 +1,1 @@
+"""Comparing methods: cells of a grid, what came of each, and which differences are real."""
