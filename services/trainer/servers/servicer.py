@@ -79,9 +79,9 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         require_tenant(request.tenant)
         if not 1 <= len(request.inputs) <= _MOST_INPUTS:
             raise InvalidInput(f"needs 1 to {_MOST_INPUTS} questions", field="inputs")
+        student = own_student(request.student, tenant=request.tenant, store=self.store)
         if self.generator is None:
             raise NoWorker
-        student = own_student(request.student, tenant=request.tenant, store=self.store)
         answers = self.generator.generate(
             spec=student.spec,
             stage=student.stage,

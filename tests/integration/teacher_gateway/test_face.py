@@ -20,12 +20,10 @@ from baldistill.errors import (
     NotKnown,
     Unauthenticated,
 )
-from baldistill.rpc.callers import Caller
-from baldistill.rpc.client import RpcClient
 from baldistill.rpc.messages import artifact_message
-from baldistill.rpc.server import RpcServer
 from baldistill.specs.runspec import TeacherSpec
 from baldistill.testing.databases import open_test_database
+from baldistill.testing.faces import serving
 from baldistill.testing.teacher_runs import RUN_ID, TENANT, frozen_run
 from baldistill.v1 import teacher_gateway_pb2 as pb
 from baldistill.v1.teacher_gateway_pb2_grpc import TeacherGatewayServiceStub
@@ -37,16 +35,7 @@ RUN = pb.BudgetPath(tenant=TENANT, run_id=RUN_ID)
 ANNOTATE = pb.ChatMessage(role="user", content="Question: which label?\nAnswer: billing")
 
 
-class Tokens:
-    """Tokens are `<tenant>` or `admin`."""
-
-    def verify(self, token: str) -> Caller:
-        if token == "nobody":
-            raise Unauthenticated("this token stands for nobody")
-        return Caller(tenant=token, subject=f"{token}/laptop", is_admin=token == "admin")
-
-
-class Face:
+class Gateway:
     """A gateway behind its server."""
 
     def __init__(self, folder: Path, exit_stack: ExitStack) -> None:
@@ -56,14 +45,10 @@ class Face:
         self.gateway: TeacherGateway = build_teacher_gateway(store=self.store, engine=engine, locks=folder / "locks")
         exit_stack.callback(self.gateway.close)
         service = self.gateway.service(store=self.store, teacher=TEACHER)
-        self._server = RpcServer([service], listen="127.0.0.1:0", verifier=Tokens(), statuses=STATUSES)
-        self._server.start()
-        exit_stack.callback(self._server.stop, grace_s=1)
-        self._exit = exit_stack
+        self._face = exit_stack.enter_context(serving(service, statuses=STATUSES))
 
     def stub(self, token: str = TENANT) -> TeacherGatewayServiceStub:
-        client = self._exit.enter_context(RpcClient(endpoint=self._server.address, token=token))
-        return TeacherGatewayServiceStub(client.channel)
+        return TeacherGatewayServiceStub(self._face.channel(token))
 
     def spec_of_a_run(self) -> ArtifactRef:
         frozen = frozen_run(budget={"examples": 10, "calls": 4})
@@ -71,9 +56,9 @@ class Face:
 
 
 @pytest.fixture
-def face(tmp_path: Path) -> Iterator[Face]:
+def face(tmp_path: Path) -> Iterator[Gateway]:
     with ExitStack() as exit_stack:
-        yield Face(tmp_path, exit_stack)
+        yield Gateway(tmp_path, exit_stack)
 
 
 def completion(**changes: object) -> pb.CompleteRequest:
@@ -86,7 +71,7 @@ def completion(**changes: object) -> pb.CompleteRequest:
     return pb.CompleteRequest(**(values | changes))  # type: ignore[arg-type]
 
 
-def test_a_budget_is_made_once_found_again_and_not_made_with_other_ceilings(face: Face) -> None:
+def test_a_budget_is_made_once_found_again_and_not_made_with_other_ceilings(face: Gateway) -> None:
     stub = face.stub()
     request = pb.CreateBudgetRequest(path=RUN, ceilings=pb.Ceilings(calls=3), window=pb.BUDGET_WINDOW_DAY)
     made = stub.CreateBudget(request).budget
@@ -98,7 +83,7 @@ def test_a_budget_is_made_once_found_again_and_not_made_with_other_ceilings(face
         stub.CreateBudget(pb.CreateBudgetRequest(path=RUN, ceilings=pb.Ceilings(calls=4)))
 
 
-def test_a_runs_money_is_frozen_before_it_ever_asked_for_any(face: Face) -> None:
+def test_a_runs_money_is_frozen_before_it_ever_asked_for_any(face: Gateway) -> None:
     stub, spec = face.stub(), face.spec_of_a_run()
     freeze = pb.UpdateBudgetRequest(path=RUN, state=pb.BUDGET_STATE_FROZEN, fence=2, run_spec=artifact_message(spec))
     assert stub.UpdateBudget(freeze).budget.state == pb.BUDGET_STATE_FROZEN
@@ -111,7 +96,7 @@ def test_a_runs_money_is_frozen_before_it_ever_asked_for_any(face: Face) -> None
     assert stub.Complete(completion()).content
 
 
-def test_a_completion_is_paid_once_for_each_key_and_listed(face: Face) -> None:
+def test_a_completion_is_paid_once_for_each_key_and_listed(face: Gateway) -> None:
     stub = face.stub()
     stub.CreateBudget(pb.CreateBudgetRequest(path=RUN, ceilings=pb.Ceilings(calls=2)))
     first = stub.Complete(completion(idempotency_key="one"))
@@ -141,7 +126,7 @@ def test_a_completion_is_paid_once_for_each_key_and_listed(face: Face) -> None:
     assert list(unknown.entries) == []
 
 
-def test_the_same_key_with_another_prompt_is_refused_and_not_paid(face: Face) -> None:
+def test_the_same_key_with_another_prompt_is_refused_and_not_paid(face: Gateway) -> None:
     stub = face.stub()
     stub.CreateBudget(pb.CreateBudgetRequest(path=RUN, ceilings=pb.Ceilings(calls=2)))
     stub.Complete(completion(idempotency_key="one"))
@@ -151,7 +136,7 @@ def test_the_same_key_with_another_prompt_is_refused_and_not_paid(face: Face) ->
     assert stub.GetBudget(pb.GetBudgetRequest(path=RUN)).budget.spent.calls == 1
 
 
-def test_budgets_are_listed_root_first_in_pages(face: Face) -> None:
+def test_budgets_are_listed_root_first_in_pages(face: Gateway) -> None:
     stub = face.stub()
     for domain in ("b", "a"):
         path = pb.BudgetPath(tenant=TENANT, run_id=RUN_ID, stage=1, domain=domain)
@@ -166,7 +151,7 @@ def test_budgets_are_listed_root_first_in_pages(face: Face) -> None:
     assert seen == [("", 0, ""), (RUN_ID, 0, ""), (RUN_ID, 1, ""), (RUN_ID, 1, "a"), (RUN_ID, 1, "b")]
 
 
-def test_a_ceiling_is_raised_once_per_request_and_never_set_below_what_is_spent(face: Face) -> None:
+def test_a_ceiling_is_raised_once_per_request_and_never_set_below_what_is_spent(face: Gateway) -> None:
     stub = face.stub()
     stub.CreateBudget(pb.CreateBudgetRequest(path=RUN, ceilings=pb.Ceilings(calls=1)))
     stub.Complete(completion())
@@ -176,7 +161,7 @@ def test_a_ceiling_is_raised_once_per_request_and_never_set_below_what_is_spent(
         stub.UpdateBudget(pb.UpdateBudgetRequest(path=RUN, ceilings=pb.Ceilings(calls=0)))
 
 
-def test_another_tenants_budget_is_denied_alike_whether_it_exists_or_not(face: Face) -> None:
+def test_another_tenants_budget_is_denied_alike_whether_it_exists_or_not(face: Gateway) -> None:
     face.stub().CreateBudget(pb.CreateBudgetRequest(path=RUN, ceilings=pb.Ceilings(calls=1)))
     stranger = face.stub("other")
     absent = pb.BudgetPath(tenant=TENANT, run_id="no-such-run")
@@ -195,7 +180,7 @@ def test_another_tenants_budget_is_denied_alike_whether_it_exists_or_not(face: F
     assert face.stub().GetBudget(pb.GetBudgetRequest(path=RUN)).budget.state == pb.BUDGET_STATE_OPEN
 
 
-def test_only_admins_change_what_a_tenant_is_allowed(face: Face) -> None:
+def test_only_admins_change_what_a_tenant_is_allowed(face: Gateway) -> None:
     tenant = pb.BudgetPath(tenant=TENANT)
     request = pb.CreateBudgetRequest(path=tenant, ceilings=pb.Ceilings(calls=1))
     with pytest.raises(AccessDenied):
@@ -205,7 +190,7 @@ def test_only_admins_change_what_a_tenant_is_allowed(face: Face) -> None:
         face.stub().UpdateBudget(pb.UpdateBudgetRequest(path=tenant, ceilings=pb.Ceilings(calls=9)))
 
 
-def test_another_tenants_spec_makes_no_budget(face: Face) -> None:
+def test_another_tenants_spec_makes_no_budget(face: Gateway) -> None:
     spec = artifact_message(face.spec_of_a_run())
     path = pb.BudgetPath(tenant="other", run_id=RUN_ID)
     with pytest.raises(NotKnown):
@@ -225,13 +210,13 @@ def test_another_tenants_spec_makes_no_budget(face: Face) -> None:
     ],
 )
 def test_a_completion_that_cannot_be_bounded_is_refused_and_costs_nothing(
-    face: Face, request_: pb.CompleteRequest, error: type[BalDistillError], message: str
+    face: Gateway, request_: pb.CompleteRequest, error: type[BalDistillError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         face.stub().Complete(request_)
     assert list(face.stub().ListSpend(pb.ListSpendRequest(root=pb.BudgetPath(tenant=TENANT))).entries) == []
 
 
-def test_a_token_that_stands_for_nobody_is_refused(face: Face) -> None:
+def test_a_token_that_stands_for_nobody_is_refused(face: Gateway) -> None:
     with pytest.raises(Unauthenticated):
         face.stub("nobody").GetBudget(pb.GetBudgetRequest(path=RUN))
