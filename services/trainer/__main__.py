@@ -6,7 +6,7 @@ from baldistill.rpc.health import HealthFaces
 from baldistill.runtime.connections import callers_known_by, connect, consumers, have_lag_reported
 from baldistill.runtime.process import Process, Serving
 from baldistill.runtime.process_main import run_process
-from services.trainer.composition import build_trainer_service
+from services.trainer.composition import build_trainer_service, process_generator
 from services.trainer.registry import StudentRegistry
 from services.trainer.servers.servicer import TrainerServicer, bound
 from services.trainer.settings import TrainerSettings
@@ -28,10 +28,11 @@ def compose(settings: TrainerSettings, process: Process) -> Serving:
         jobs=settings.jobs,
     )
     process.stack.callback(trainer.close)
+    generator = process_generator(settings.jobs.logs) if settings.generate_worker else None
+    if generator is not None:
+        process.stack.callback(generator.close)
     (group,) = trainer.groups
-    service = bound(
-        TrainerServicer(connections.store, StudentRegistry(connections.store), trainer.launcher, generator=None)
-    )
+    service = bound(TrainerServicer(connections.store, StudentRegistry(connections.store), trainer.launcher, generator))
     have_lag_reported(process, connections.bus, trainer.groups)
     return Serving(
         health=HealthFaces({service.name: connections.needs()}),

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentAnswer:
-    """text: all that the student wrote.   answer: the final one in it, as its task reads it, or `<none>`."""
+    """text: all that the student wrote.   answer: the final one in it, as its task reads it, or `<none>`.
+
+    tokens: its length.
+    """
 
     text: str
     answer: str
+    tokens: int
     hit_length_limit: bool
 
 
@@ -44,6 +48,11 @@ def answer_texts(
     )
     decoded = [student.tokenizer.decode(one.token_ids, skip_special_tokens=True) for one in written]
     return [
-        StudentAnswer(text=text, answer=frozen.task.read(text, frozen.labels), hit_length_limit=one.hit_length_limit)
+        StudentAnswer(
+            text=text,
+            answer=frozen.task.read(text, frozen.labels),
+            tokens=len(one.token_ids),
+            hit_length_limit=one.hit_length_limit,
+        )
         for text, one in zip(decoded, written, strict=True)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -21,6 +22,7 @@ from baldistill.runtime.in_process_launcher import InProcessLauncher
 from baldistill.runtime.launching import Job, JobFailed, JobKind, JobLauncher
 from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.runtime.retries import RetryPolicy
+from services.trainer.adapters.process_generator import ProcessGenerator
 from services.trainer.handlers import on_rationales_collected, on_run_ended, on_run_submitted
 from services.trainer.job import run_job
 from services.trainer.outcomes import dead_letter_of, is_done, report_done, report_failed
@@ -118,4 +120,11 @@ def _group(store: ArtifactStore, launcher: JobLauncher) -> ConsumerGroup:
             RunCancelled: stop,
             RunFailed: stop,
         },
+    )
+
+
+def process_generator(logs: Path, *, environment: Mapping[str, str] | None = None) -> ProcessGenerator:
+    """Return what answers Generate: a process that starts with the first question."""
+    return ProcessGenerator(
+        module="services.trainer.generate_process", log=logs / "generate.log", environment=environment
     )

@@ -149,8 +149,13 @@ class Home:
         counts = OutcomeCounts()
         with ExitStack() as exit_stack:
             policy = build_policy(store=self.store, engine=self.engine, now=lambda: datetime.now(UTC))
-            gateway = build_teacher_gateway(store=self.store, engine=self.engine, locks=self._folder / "locks")
-            exit_stack.callback(gateway.close)
+            # Two of each, as two processes are: they share nothing but bus, store and database.
+            gateways = [
+                build_teacher_gateway(store=self.store, engine=self.engine, locks=self._folder / "locks")
+                for _ in range(2)
+            ]
+            for gateway in gateways:
+                exit_stack.callback(gateway.close)
             jobs = JobsInTurn()
             trainer = build_trainer(
                 store=self.store,
@@ -161,11 +166,13 @@ class Home:
             exit_stack.callback(trainer.close)
             jobs.drive(trainer)
             exit_stack.callback(jobs.let_go)
-            groups = [*build_selector(store=self.store), *gateway.groups, *trainer.groups]
+            selectors = [build_selector(store=self.store) for _ in range(2)]
+            groups = [group for one in (*selectors, *(one.groups for one in gateways)) for group in one]
+            groups += trainer.groups * 2
             loops = [
                 ConsumerLoop(bus=bus, group=group, run_states=RunStateView(bus), view_lag_delay_s=0, counter=counts)
                 # Two members each: partitions are shared, and a duplicate may come to the other one.
-                for group in groups * 2
+                for group in groups
             ]
             loops.append(
                 ConsumerLoop(
