@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from baldistill.rpc.health import HealthFaces
-from baldistill.runtime.connections import connect, consumers, have_lag_reported
+from baldistill.runtime.connections import connect, consumers, ending, have_lag_reported
 from baldistill.runtime.process import Process, Serving
 from baldistill.runtime.process_main import run_process
 from services.selector.adapters.torch_scorer import TorchStudentScorer
@@ -33,7 +33,7 @@ def compose(settings: SelectorWorkerSettings, process: Process) -> Serving:
     return Serving(
         health=HealthFaces({group.name: connections.needs()}),
         # One member: the scorer takes one shard at a time.
-        background=consumers(process, connections.bus, group, members=1),
+        background=[*consumers(process, connections.bus, group, members=1), ending("jobs", jobs.close)],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from baldistill.rpc.health import HealthFaces
 from baldistill.rpc.limits import ServerLimits
-from baldistill.runtime.connections import callers_known_by, connect, consumers, have_lag_reported
+from baldistill.runtime.connections import callers_known_by, connect, consumers, ending, have_lag_reported
 from baldistill.runtime.process import Process, Serving
 from baldistill.runtime.process_main import run_process
 from services.teacher_gateway.composition import STATUSES, build_teacher_gateway
@@ -38,7 +38,8 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
         background=[
             *consumers(process, connections.bus, facts, members=settings.consumers),
             *consumers(process, connections.bus, shards, members=settings.workers),
-            gateway.draining(),
+            # Workers would ask on until their shards are done.
+            ending("teacher-calls", gateway.begin_drain),
         ],
         services=[service],
         verifier=callers_known_by(settings.policy, process),

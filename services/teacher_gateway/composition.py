@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -18,7 +17,6 @@ from baldistill.events.facts import AnnotationShardPlanned, ExamplesSelected, Ru
 from baldistill.rpc.routes import BoundService
 from baldistill.rpc.status_codes import STATUS_CODES
 from baldistill.runtime.handlers import ConsumerGroup
-from baldistill.runtime.process import Background
 from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import TeacherSpec
@@ -120,15 +118,6 @@ class TeacherGateway:
     def begin_drain(self) -> None:
         """Begin no further call; what is under way goes on. Returns at once: for a stop that then joins workers."""
         self._drain.begin()
-
-    def draining(self) -> Background:
-        """Return what begins the drain as soon as its process is told to end: workers would ask on until they are done."""
-
-        def begin_at_the_end(stop: threading.Event) -> None:
-            stop.wait()
-            self.begin_drain()
-
-        return Background(name="drain", run=begin_at_the_end)
 
     def close(self) -> None:
         """Wait a little for calls under way, then end this owner and close connections. Idempotent."""

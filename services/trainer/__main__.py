@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from baldistill.rpc.health import HealthFaces
-from baldistill.runtime.connections import callers_known_by, connect, consumers, have_lag_reported
+from baldistill.runtime.connections import callers_known_by, connect, consumers, ending, have_lag_reported
 from baldistill.runtime.process import Process, Serving
 from baldistill.runtime.process_main import run_process
 from services.trainer.composition import build_trainer_service, process_generator
@@ -36,7 +36,10 @@ def compose(settings: TrainerSettings, process: Process) -> Serving:
     have_lag_reported(process, connections.bus, trainer.groups)
     return Serving(
         health=HealthFaces({service.name: connections.needs()}),
-        background=consumers(process, connections.bus, group, members=settings.consumers),
+        background=[
+            *consumers(process, connections.bus, group, members=settings.consumers),
+            ending("jobs", trainer.close),
+        ],
         services=[service],
         verifier=callers_known_by(settings.policy, process),
     )

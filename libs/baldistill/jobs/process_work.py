@@ -23,7 +23,7 @@ from baldistill.runtime.progress import ProgressSource
 # How soon a stop is passed on; the process itself notices it at its next step.
 _POLL_S = 0.2
 # A training step and the checkpoint after it. Longer: a machine that hangs.
-_GRACE_S = 60.0
+_GRACE_S = 20.0
 _LOG_TAIL_LINES = 15
 
 # Sent from outside: by a person, a node that ends, the kernel that is out of memory.

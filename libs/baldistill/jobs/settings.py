@@ -21,4 +21,4 @@ class JobSettings(BaseModel):
         description="folder shared by the replicas of one machine: a lock proves death; none: leases alone",
     )
     lease_s: float = Field(default=DEFAULT_LEASE_S, gt=3, description="seconds after which a silent owner is dead")
-    grace_s: float = Field(default=60.0, gt=0, description="seconds in which a stopped job may save its checkpoint")
+    grace_s: float = Field(default=20.0, gt=0, description="seconds in which a stopped job may save its checkpoint")

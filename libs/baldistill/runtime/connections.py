@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -83,6 +84,16 @@ def consumers(process: Process, bus: Bus, group: ConsumerGroup, *, members: int)
         ).run
 
     return [Background(name=f"{group.name}-{number}", run=member()) for number in range(members)]
+
+
+def ending(name: str, end: Callable[[], None]) -> Background:
+    """Return what ends something as soon as the drain begins, so that its end takes part in the drain's grace."""
+
+    def run(stop: threading.Event) -> None:
+        stop.wait()
+        end()
+
+    return Background(name=name, run=run)
 
 
 def have_lag_reported(process: Process, bus: Bus, groups: Sequence[ConsumerGroup]) -> None:
