@@ -80,7 +80,8 @@ class SqlJobRegistry:
             now_ms = self._clock.now_ms(connection)
             wanted = _claimable(kinds, now_ms=now_ms, trust_leases=trust_leases).limit(limit)
             claims = []
-            for row in connection.execute(wanted).mappings().all():
+            # On PostgreSQL who comes at the same time takes the next ones instead of losing the race for these.
+            for row in connection.execute(wanted.with_for_update(skip_locked=True)).mappings().all():
                 guards = _is_claimable(now_ms=now_ms, trust_leases=trust_leases)
                 taken = (
                     sa.update(_JOBS)

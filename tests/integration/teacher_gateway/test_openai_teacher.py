@@ -210,7 +210,11 @@ def buyer(ledger: SqlLedger, serve: Callable[..., str]) -> Iterator[Callable[...
 
 def test_a_stored_answer_is_not_asked_for_again(buyer: Callable[..., Buyer], tmp_path: Path) -> None:
     one = buyer()
-    assert one.caller.ask(one.request()) == one.caller.ask(one.request())
+    bought, again = one.caller.ask(one.request()), one.caller.ask(one.request())
+    assert isinstance(bought, Answered)
+    assert isinstance(again, Answered)
+    assert (bought.stored, again.stored) == (False, True)
+    assert again.reply == bought.reply
     assert len(seen(tmp_path)) == 1
 
 
