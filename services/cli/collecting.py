@@ -18,6 +18,7 @@ from services.cli.retention import (
     DoomedRun,
     delete_runs,
     interrupted_deletions,
+    promoted_names,
     runs_without_record,
 )
 from services.cli.stores import ClusterOption, Stores, open_stores
@@ -48,7 +49,7 @@ def gc(
 ) -> None:
     """Delete closed runs that are old: their teacher answers, artifacts and records together.
 
-    What they spent stays in the ledger. Runs that have not ended are never touched. Deletions that were cut by a kill
+    What they spent stays in the ledger. Runs that have not ended, or whose student is promoted, are never touched. Deletions that were cut by a kill
     are finished, whatever their age.
 
     Example: baldistill gc --older-than 90d --dry-run
@@ -88,7 +89,13 @@ def _doomed(stores: Stores, *, older_than: timedelta, tenant: str | None) -> lis
     doomed = {
         (run.tenant, run.run_id): run for run in interrupted_deletions(stores) if tenant is None or run.tenant == tenant
     }
+    promoted: dict[str, dict[str, list[str]]] = {}
     for record in registry.list_runs(tenant=tenant):
+        if record.tenant not in promoted:
+            promoted[record.tenant] = promoted_names(stores, tenant=record.tenant)
+        # A student that has a name is in use, however old its run is.
+        if record.run_id in promoted[record.tenant]:
+            continue
         timeline = registry.timeline(tenant=record.tenant, run_id=record.run_id)
         if is_expired(record, timeline, older_than=older_than, now=now):
             run = DoomedRun(tenant=record.tenant, run_id=record.run_id, record=record)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from baldistill.artifacts.layout import RunLayout
+from baldistill.artifacts.layout import RunLayout, promoted_students
 from baldistill.artifacts.ports import Manifest
 from baldistill.errors import RunLocked
 from baldistill.runtime.file_locks import FileLock
@@ -116,6 +116,17 @@ def runs_without_record(stores: Stores) -> list[DoomedRun]:
         for tenant, run_id in found
         if registry.find(tenant=tenant, run_id=run_id) is None
     ]
+
+
+def promoted_names(stores: Stores, *, tenant: str) -> dict[str, list[str]]:
+    """Return the names in the registry of students (`name version`) that each run of a tenant stands behind."""
+    names: dict[str, list[str]] = {}
+    for key in stores.store.list_manifests(prefix=promoted_students(tenant=tenant)):
+        promoted = stores.store.find_manifest(key)
+        if promoted is not None:
+            about = promoted.attributes
+            names.setdefault(str(about["run_id"]), []).append(f"{about['name']} {about['version']}")
+    return names
 
 
 def _delete_contents(stores: Stores, run: DoomedRun, *, registry: SqlRunRegistry, actor: str) -> DeletedRun:

@@ -14,7 +14,7 @@ from baldistill.events.facts import RunState
 from baldistill.runtime.file_locks import FileLock
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption, TenantOption
 from services.cli.output import MESSAGES, RESULTS, print_json
-from services.cli.retention import DoomedRun, delete_runs
+from services.cli.retention import DoomedRun, delete_runs, promoted_names
 from services.cli.stores import ClusterOption, Stores, open_stores
 from services.policy.adapters.sql_runs import SqlRunRegistry
 from services.policy.ports import RunRecord
@@ -70,6 +70,10 @@ def delete(
     cancel: Annotated[
         bool, typer.Option("--cancel", help="A run of --home that has not ended is cancelled first.")
     ] = False,
+    promoted: Annotated[
+        bool,
+        typer.Option("--promoted", help="Also a run whose student is promoted; that name then stands for nothing."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,6 +86,11 @@ def delete(
         record = find_record(stores.engine, place=stores.place, tenant=tenant, name=name)
         if not record.state.is_final and (cluster or not cancel):
             raise NotAllowedNow(_not_closed(record, cluster=cluster))
+        names = promoted_names(stores, tenant=record.tenant).get(record.run_id)
+        if names and not promoted:
+            raise NotAllowedNow(
+                f"a student of run {record.name} is promoted ({', '.join(names)}); --promoted deletes it nevertheless"
+            )
         if not yes:
             also = "" if keep_answers else ", the answers that it paid for,"
             typer.confirm(f"Delete run {record.name}{also} and its plans, batches and students?", abort=True)

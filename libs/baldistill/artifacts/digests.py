@@ -28,3 +28,9 @@ class FileDigests:
         with self._lock:
             self._known[str(path)] = (*looks, sha256)
         return sha256
+
+    def remember(self, path: Path, sha256: str) -> None:
+        """Take over the digest of a file whose bytes were hashed while they were written."""
+        status = path.stat()
+        with self._lock:
+            self._known[str(path)] = (status.st_size, status.st_mtime_ns, status.st_ino, sha256)

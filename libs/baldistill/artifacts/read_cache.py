@@ -62,6 +62,7 @@ class ReadCache:
                 size_bytes = stream.tell()
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporary.replace(path)
+                self._digests.remember(path, actual)
         self._added(size_bytes)
         return path
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from baldistill.artifacts.layout import RunLayout
+from baldistill.artifacts.layout import RunLayout, promoted_student
 from baldistill.artifacts.local import LocalArtifactStore
 from baldistill.artifacts.ports import ArtifactRef, Manifest
 from baldistill.artifacts.s3 import S3ArtifactStore
@@ -183,6 +183,21 @@ def test_gc_deletes_closed_runs_that_are_old_enough(place: Place) -> None:
     ]
     assert place.runs() == ["paused", "recent"]
     assert place.gc("--older-than", "90d", "--tenant", "nobody")["runs"] == []
+
+
+def test_a_run_whose_student_is_promoted_stays(place: Place) -> None:
+    run_id = place.add("old")
+    name = Manifest(
+        key=promoted_student(tenant="acme", name="support", version="3"),
+        files={},
+        attributes={"run_id": run_id, "stage": 2, "name": "support", "version": "3"},
+    )
+    place.stores.store.create_manifest(name)
+    assert place.gc("--older-than", "90d")["runs"] == []
+    code, said = place.command("runs", "delete", "old", "--tenant", "acme", "--yes")
+    assert (code, "support 3" in said, place.runs()) == (75, True, ["old"])
+    assert place.command("runs", "delete", "old", "--tenant", "acme", "--yes", "--promoted")[0] == 0
+    assert (place.runs(), place.files()) == ([], [name.key])
 
 
 def test_gc_asks_before_it_deletes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
