@@ -137,6 +137,16 @@ class BrokerSettings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="the broker")
 
 
+class DatabaseOnlySettings(BaseSettings):
+    """What a tool is told that needs the database and nothing else."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BALDISTILL_", env_nested_delimiter="__", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    database: DatabaseSettings = Field(description="the SQL database")
+
+
 class PolicyAddress(BaseModel):
     """The policy service, which tells whom a token stands for."""
 

@@ -10,10 +10,13 @@ from rich.table import Table
 
 from baldistill.bus.topics import TopicState, TopicStatus, compare, expected_topics
 from baldistill.settings import BrokerSettings, KafkaSettings
+from services.cli.admin_database import bootstrap, migrate
 from services.cli.home import JsonOption
 from services.cli.output import EXIT_FAILED, MESSAGES, RESULTS, print_json
 
 admin_app = typer.Typer(help="What an operator does once for an installation.", no_args_is_help=True)
+admin_app.command()(bootstrap)
+admin_app.command()(migrate)
 
 
 @admin_app.callback()
