@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from baldistill.specs.runspec import RunSpec
 from services.cli.comparing.outcomes import CellOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptResult:
-    """date: UTC day on which the run ended.   machine: what it ran on.   dataset: name@version."""
+    """date: UTC day on which the run ended.   machine: what it ran on.   dataset: name@version.
+
+    spec_sha256: of all that its spec sets; a result of another spec is not shown and is made anew.
+    """
 
     outcome: CellOutcome
     dataset: str
     date: str
     machine: str
+    spec_sha256: str
 
     def write(self, path: Path) -> None:
         """Write it whole or not at all."""
@@ -35,10 +41,18 @@ class KeptResult:
         return cls(**{**document, "outcome": CellOutcome.from_json(document["outcome"])})
 
 
+def spec_digest(spec: RunSpec) -> str:
+    """Return the hash of what a spec sets. Defaults are left out: a new setting makes no old result invalid."""
+    text = json.dumps(spec.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _compact(document: Mapping[str, Any]) -> str:
     """One line for each top-level value of the outcome: a change of one of them is a change of one line."""
     outcome = document["outcome"]
-    head = ",\n".join(f" {json.dumps(name)}: {json.dumps(document[name])}" for name in ("dataset", "date", "machine"))
+    head = ",\n".join(
+        f" {json.dumps(name)}: {json.dumps(document[name])}" for name in ("dataset", "date", "machine", "spec_sha256")
+    )
     lines = ",\n".join(
         f"  {json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in outcome.items()
     )

@@ -37,8 +37,8 @@ def write_page() -> Path:
 
 def kept(experiment: Experiment) -> list[KeptResult]:
     """Return the results that there are, in the order of the cells."""
-    paths = (experiment.result_path(cell) for cell in experiment.cells())
-    return [KeptResult.read(path) for path in paths if path.exists()]
+    found = (experiment.kept(cell) for cell in experiment.cells())
+    return [one for one in found if one is not None]
 
 
 def comparison_of(experiment: Experiment) -> Comparison | None:

@@ -16,7 +16,7 @@ from baldistill.datasets.storage import latest_version
 from baldistill.errors import BalDistillError
 from services.cli.comparing.working import CellWork
 from services.cli.home import Home
-from tests.experiments.kept_results import KeptResult
+from tests.experiments.kept_results import KeptResult, spec_digest
 from tests.experiments.page import write_page
 from tests.experiments.preparation import TENANT, prepare
 from tests.experiments.study import Experiment, experiments
@@ -47,7 +47,7 @@ def main() -> int:
 
 def run_experiment(experiment: Experiment, *, home: Home, data: Path, at_most: int | None) -> tuple[int, list[str]]:
     """Run at most so many of an experiment's missing cells. Return how many were run, and which have no result."""
-    missing = [cell for cell in experiment.cells() if not experiment.result_path(cell).exists()][:at_most]
+    missing = [cell for cell in experiment.cells() if experiment.kept(cell) is None][:at_most]
     if not missing:
         return 0, []
     say(f"{experiment.name}: {len(missing)} cells to run")
@@ -68,6 +68,7 @@ def run_experiment(experiment: Experiment, *, home: Home, data: Path, at_most: i
             dataset=f"{experiment.dataset}@{version}",
             date=datetime.now(UTC).date().isoformat(),
             machine=machine(),
+            spec_sha256=spec_digest(end.cell.spec(experiment.base)),
         ).write(experiment.result_path(end.cell))
     return len(missing), lost
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from baldistill.specs.loading import load_runspec
 from baldistill.specs.runspec import RunSpec
 from services.cli.comparing.grid import Cell, cells_of
+from tests.experiments.kept_results import KeptResult, spec_digest
 
 FOLDER = Path(__file__).parent
 SPECS, RESULTS, NOTES = FOLDER / "specs", FOLDER / "results", FOLDER / "notes"
@@ -52,6 +53,12 @@ class Experiment:
     def result_path(self, cell: Cell) -> Path:
         """Return where a cell's outcome is kept: a file that is committed, so that another machine goes on."""
         return RESULTS / self.name / f"{cell.slug}.json"
+
+    def kept(self, cell: Cell) -> KeptResult | None:
+        """Return a cell's result; None where it has none, or one of another spec."""
+        path = self.result_path(cell)
+        result = KeptResult.read(path) if path.exists() else None
+        return result if result and result.spec_sha256 == spec_digest(cell.spec(self.base)) else None
 
 
 STUDY = Experiment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from services.cli.comparing.grid import Cell
 from services.cli.comparing.outcomes import CellOutcome
 from services.cli.comparing.reading import item_outcomes
 from tests.experiments import page, study
-from tests.experiments.kept_results import KeptResult
+from tests.experiments.kept_results import KeptResult, spec_digest
 from tests.experiments.preparation import MATH_LADDER, TREC_LADDER
 from tests.experiments.run import machine
 from tests.experiments.study import EXPERIMENTS, SMALL, STAGES, STUDY, Experiment, experiments
@@ -46,7 +47,9 @@ def result(experiment: Experiment, cell: Cell, *, right: bool) -> KeptResult:
         items=item_outcomes(rows, stored=stored),
         diagnostics={},
     )
-    return KeptResult(outcome=outcome, dataset="trec_lt@v1", date="2026-11-24", machine="2 cores")
+    return KeptResult(
+        outcome=outcome, dataset="trec_lt@v1", date="2026-11-24", machine="2 cores", spec_sha256=spec_digest(spec)
+    )
 
 
 def test_the_study_is_what_was_asked_for() -> None:
@@ -97,6 +100,17 @@ def test_a_result_is_kept_as_numbers_and_read_again(tmp_path: Path) -> None:
         for name in ("domain", "truth", "predicted", "credit")
         for one in items[name]
     )
+
+
+def test_a_result_of_another_spec_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "RESULTS", tmp_path)
+    cell = STUDY.cells()[0]
+    kept = result(STUDY, cell, right=True)
+    assert STUDY.kept(cell) is None
+    kept.write(STUDY.result_path(cell))
+    assert STUDY.kept(cell) == kept
+    dataclasses.replace(kept, spec_sha256="of another").write(STUDY.result_path(cell))
+    assert STUDY.kept(cell) is None
 
 
 def test_the_page_says_what_is_done_and_what_is_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
