@@ -47,6 +47,7 @@ imports: $(READY) ## import-linter: who may import whom
 include scripts/proto.mk
 include tests/bench/real.mk
 include tests/experiments/experiments.mk
+include tests/stack/stack.mk
 
 check: lint types imports proto-check test-unit test-contracts ## All that is checked without a student model: what CI asks first
 

@@ -15,10 +15,15 @@ from services.cli.data import data_app
 from services.cli.doctor import doctor
 from services.cli.models import models_app
 from services.cli.planning import plan
+from services.cli.remote.dead_letters import dlq_app
+from services.cli.remote.runs import cancel, pause, resume, submit
+from services.cli.remote.tenants import tenant_app
+from services.cli.remote.watching import watch
 from services.cli.reports import report, status
 from services.cli.running import run
 from services.cli.runs import runs_app
 from services.cli.schema import schema
+from services.cli.stack import stack_app
 from services.cli.store import store_app
 from services.cli.students import student_app
 
@@ -43,6 +48,14 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(store_app, name="store")
 app.add_typer(student_app, name="student")
 app.command(short_help="Delete runs that were closed long ago, and finish deletions that were cut.")(gc)
+app.command(short_help="Submit a spec to running services.")(submit)
+app.command(short_help="Watch a run at running services until it ends.")(watch)
+app.command(short_help="Stop a run for now: its money is frozen when this returns.")(pause)
+app.command(short_help="Let a paused or blocked run go on, with more budget if asked.")(resume)
+app.command(short_help="End a run for good.")(cancel)
+app.add_typer(dlq_app, name="dlq")
+app.add_typer(tenant_app, name="tenant")
+app.add_typer(stack_app, name="stack")
 app.command(short_help="JSON Schema of a run spec: every key, for editors and people.")(schema)
 app.command(short_help="Check this machine, and a spec's base model and teacher.")(doctor)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from baldistill.events.facts import RunState
+
 RESULTS = Console(highlight=False)
 MESSAGES = Console(stderr=True, highlight=False)
 
@@ -17,6 +19,16 @@ MESSAGES = Console(stderr=True, highlight=False)
 EXIT_FAILED = 1
 EXIT_BUDGET_EXHAUSTED = 3
 EXIT_WAITING = 4
+
+# How a command ends that saw a run to where it stands.
+EXIT_CODES = {
+    RunState.COMPLETED: 0,
+    RunState.BUDGET_EXHAUSTED: EXIT_BUDGET_EXHAUSTED,
+    RunState.FAILED: EXIT_FAILED,
+    RunState.CANCELLED: EXIT_FAILED,
+    RunState.BLOCKED: EXIT_WAITING,
+    RunState.PAUSED: EXIT_WAITING,
+}
 
 
 def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -39,14 +39,10 @@ STEPS = {
 }
 
 
-class RunProgress:
-    """Draws on standard error. `on_progress` may be called from any thread, `on_fact` from one."""
+class StepBars:
+    """One bar with ETA for each long step that is under way, on standard error. Thread-safe."""
 
-    def __init__(self, proposal: Proposal, *, store: ArtifactStore, quiet: bool) -> None:
-        self._proposal = proposal
-        self._store = store
-        self._quiet = quiet
-        self._seen: set[str] = set()
+    def __init__(self, *, quiet: bool) -> None:
         self._tasks: dict[str, TaskID] = {}
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -70,7 +66,7 @@ class RunProgress:
     ) -> None:
         self._bars.stop()
 
-    def on_progress(self, *, step: str, done: int, total: int, unit: str) -> None:
+    def move(self, *, step: str, done: int, total: int, unit: str) -> None:
         """Move a step's bar; a finished one disappears."""
         task = self._tasks.get(step)
         if task is None:
@@ -81,6 +77,30 @@ class RunProgress:
         if done >= total:
             self._tasks.pop(step, None)
             self._bars.remove_task(task)
+
+
+class RunProgress:
+    """Draws on standard error. `on_progress` may be called from any thread, `on_fact` from one."""
+
+    def __init__(self, proposal: Proposal, *, store: ArtifactStore, quiet: bool) -> None:
+        self._proposal = proposal
+        self._store = store
+        self._quiet = quiet
+        self._seen: set[str] = set()
+        self._bars = StepBars(quiet=quiet)
+
+    def __enter__(self) -> Self:
+        self._bars.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.__exit__(kind, error, trace)
+
+    def on_progress(self, *, step: str, done: int, total: int, unit: str) -> None:
+        """Move a step's bar; a finished one disappears."""
+        self._bars.move(step=step, done=done, total=total, unit=unit)
 
     def on_fact(self, fact: Fact) -> None:
         """Print what a fact means, once, however often it is delivered."""

@@ -14,6 +14,8 @@ from services.cli.comparing.markdown import table_markdown
 from services.cli.comparing.tables import diagnostics_tables
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption, TenantOption
 from services.cli.output import MESSAGES, RESULTS, print_json, score
+from services.cli.remote.connection import OptionalEndpointOption, TlsCaOption
+from services.cli.remote.listing import show_remote_status
 from services.cli.reporting.builder import build_report
 from services.cli.reporting.markdown import report_markdown
 from services.cli.reporting.model import RunReport
@@ -52,9 +54,17 @@ def report(
 
 
 def status(
-    name: RunArgument, home: HomeOption = DEFAULT_HOME, tenant: TenantOption = "default", as_json: JsonOption = False
+    name: RunArgument,
+    home: HomeOption = DEFAULT_HOME,
+    tenant: TenantOption = "default",
+    endpoint: OptionalEndpointOption = "",
+    ca: TlsCaOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show where a run is: state, stage, newest scores, calls spent."""
+    """Show where a run is: state, stage, and of an embedded run its newest scores and the calls spent."""
+    if endpoint:
+        show_remote_status(endpoint=endpoint, ca=ca, tenant=tenant, name=name, as_json=as_json)
+        return
     with Home(home) as opened:
         record = find_run(opened, tenant=tenant, name=name)
         built = build_report(record, home=opened)

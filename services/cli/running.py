@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 
-from baldistill.events.facts import RunState
 from baldistill.specs.loading import blaming_spec, load_runspec
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption
 from services.cli.logs import logging_to
-from services.cli.output import EXIT_BUDGET_EXHAUSTED, EXIT_FAILED, EXIT_WAITING, MESSAGES, print_json
+from services.cli.output import EXIT_CODES, MESSAGES, print_json
 from services.cli.planning import SpecArgument, priced_plan, print_plan
 from services.cli.progress import RunProgress
 from services.cli.reporting.builder import build_report
@@ -24,15 +23,6 @@ from services.policy.submission import Proposal
 
 # As long as a person looks at a bar that stands still.
 EMBEDDED_PATIENCE_S = 60.0
-
-EXIT_CODES = {
-    RunState.COMPLETED: 0,
-    RunState.BUDGET_EXHAUSTED: EXIT_BUDGET_EXHAUSTED,
-    RunState.FAILED: EXIT_FAILED,
-    RunState.CANCELLED: EXIT_FAILED,
-    RunState.BLOCKED: EXIT_WAITING,
-    RunState.PAUSED: EXIT_WAITING,
-}
 
 
 def run(

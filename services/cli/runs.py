@@ -14,6 +14,8 @@ from baldistill.events.facts import RunState
 from baldistill.runtime.file_locks import FileLock
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption, TenantOption
 from services.cli.output import MESSAGES, RESULTS, print_json
+from services.cli.remote.connection import OptionalEndpointOption, TlsCaOption
+from services.cli.remote.listing import list_remote_runs
 from services.cli.retention import DoomedRun, delete_runs, promoted_names
 from services.cli.stores import ClusterOption, Stores, open_stores
 from services.policy.adapters.sql_runs import SqlRunRegistry
@@ -40,8 +42,17 @@ def find_record(engine: sa.Engine, *, place: str, tenant: str, name: str) -> Run
 
 
 @runs_app.command("list")
-def list_runs(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """List all runs, newest first."""
+def list_runs(
+    home: HomeOption = DEFAULT_HOME,
+    endpoint: OptionalEndpointOption = "",
+    tenant: TenantOption = "default",
+    ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List all runs of the home, or a tenant's at running services, newest first."""
+    if endpoint:
+        list_remote_runs(endpoint=endpoint, ca=ca, tenant=tenant, as_json=as_json)
+        return
     with Home(home) as opened:
         records = SqlRunRegistry(opened.engine).list_runs()
     if as_json:

@@ -33,7 +33,7 @@ class Postgres:
         self._home = home
         self._programs = programs
         self._durable = durable
-        self._process = ServerProcess(
+        self.process = ServerProcess(
             name="PostgreSQL",
             folder=home,
             command=[
@@ -65,7 +65,7 @@ class Postgres:
         """Start the server, with its database, and wait until it answers. Raises ServerFailed."""
         if not self._data.is_dir():
             self._make_data()
-        self._process.start(timeout_s=timeout_s, dies_with_parent=dies_with_parent)
+        self.process.start(timeout_s=timeout_s, dies_with_parent=dies_with_parent)
         with self._administer() as connection:
             known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [self._database]).fetchone()
         if known is None:
@@ -73,19 +73,19 @@ class Postgres:
 
     def is_ready(self) -> bool:
         """Ask the server whether it answers queries."""
-        return self._process.is_ready()
+        return self.process.is_ready()
 
     def stop(self) -> None:
         """End it: open transactions are rolled back, what was committed is written. Idempotent."""
-        self._process.stop()
+        self.process.stop()
 
     def kill(self) -> None:
         """End it and all its sessions by SIGKILL. Idempotent."""
-        self._process.kill()
+        self.process.kill()
 
     def send(self, signal_number: signal.Signals) -> None:
         """Send a signal to the server and all its sessions, e.g. SIGSTOP and SIGCONT."""
-        self._process.send(signal_number)
+        self.process.send(signal_number)
 
     def create_database(self, name: str, *, template: str | None = None) -> str:
         """Make a database, a copy of `template` where one is given (nobody may be connected to it). Return its URL."""

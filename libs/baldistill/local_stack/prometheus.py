@@ -28,7 +28,7 @@ class Prometheus:
         self.port = port
         self._folder = folder
         self._scrape_every_s = scrape_every_s
-        self._process = ServerProcess(
+        self.process = ServerProcess(
             name="Prometheus",
             folder=folder,
             command=[
@@ -57,19 +57,19 @@ class Prometheus:
         if not self._targets.exists():
             self.scrape({})
         self._config.write_text(yaml.safe_dump(self._configuration(), sort_keys=False))
-        self._process.start(timeout_s=timeout_s, dies_with_parent=dies_with_parent)
+        self.process.start(timeout_s=timeout_s, dies_with_parent=dies_with_parent)
 
     def is_ready(self) -> bool:
         """Ask the server whether it answers queries."""
-        return self._process.is_ready()
+        return self.process.is_ready()
 
     def stop(self) -> None:
         """End it politely. Idempotent; its folder keeps the series."""
-        self._process.stop()
+        self.process.stop()
 
     def kill(self) -> None:
         """End it by SIGKILL. Idempotent; its folder keeps the series."""
-        self._process.kill()
+        self.process.kill()
 
     @property
     def _config(self) -> Path:

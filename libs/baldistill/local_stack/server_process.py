@@ -77,12 +77,21 @@ class ServerProcess:
         return pid if _start_ticks(pid) == start_text else None
 
     def start(self, *, timeout_s: float = 60.0, dies_with_parent: bool = False) -> None:
-        """Start it where it does not run, and wait until it serves. Raises ServerFailed.
+        """Start it where it does not run, and wait until it serves. Raises ServerFailed."""
+        self.spawn(dies_with_parent=dies_with_parent)
+        self.wait_until_ready(timeout_s=timeout_s)
 
-        dies_with_parent: for tests, that leave nothing behind however they end.
+    def spawn(self, *, dies_with_parent: bool = False) -> None:
+        """Start it where it does not run; do not wait.
+
+        dies_with_parent: for tests, that leave nothing behind however they end. It is the calling *thread* that the
+        kernel takes for the parent.
         """
         if self.pid is None:
             self._spawn(dies_with_parent=dies_with_parent)
+
+    def wait_until_ready(self, *, timeout_s: float) -> None:
+        """Wait until it serves. Raises ServerFailed where it ends or does not answer in time."""
         give_up_at = time.monotonic() + timeout_s
         while not self._is_ready():
             if self.pid is None:

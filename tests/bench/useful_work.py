@@ -1,0 +1,95 @@
+"""Runs the command line with a clock on its useful work: student compute and waiting for the teacher. Not loading.
+
+    python -m tests.bench.useful_work RESULT.json run SPEC --home HOME --quiet
+
+Work of several threads at once counts once: the useful time is the union of all intervals.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+_Work = TypeVar("_Work", bound=Callable[..., Any])
+
+_INTERVALS: list[tuple[str, float, float]] = []
+_LOCK = threading.Lock()
+
+
+def clocked(kind: str, work: _Work) -> _Work:
+    """Return `work` with a note of when it began and ended."""
+
+    @functools.wraps(work)
+    def with_clock(*arguments: Any, **named: Any) -> Any:
+        began_s = time.monotonic()
+        try:
+            return work(*arguments, **named)
+        finally:
+            with _LOCK:
+                _INTERVALS.append((kind, began_s, time.monotonic()))
+
+    return with_clock  # type: ignore[return-value]
+
+
+def union_s(intervals: list[tuple[float, float]]) -> float:
+    """Return how many seconds at least one interval covers."""
+    covered_s, until_s = 0.0, float("-inf")
+    for began_s, ended_s in sorted(intervals):
+        covered_s += max(0.0, ended_s - max(began_s, until_s))
+        until_s = max(until_s, ended_s)
+    return covered_s
+
+
+def put_clocks() -> None:
+    """Put clocks on what computes with a student or waits for a teacher."""
+    import services.selector.adapters.torch_scorer as scorer
+    import services.trainer.measuring as measuring
+    import services.trainer.training as training
+    from services.teacher_gateway.adapters.openai_teacher import OpenAITeacher
+    from services.teacher_gateway.adapters.protocol_teacher import ProtocolTeacher
+
+    _put_clock(scorer, "score_examples", "score")
+    _put_clock(training, "train_adapter", "train")
+    _put_clock(measuring, "answer_texts", "evaluate")
+    _put_clock(measuring, "mean_target_nll", "evaluate")
+    for teacher in (OpenAITeacher, ProtocolTeacher):
+        _put_clock(teacher, "complete", "teacher")
+
+
+def _put_clock(owner: object, name: str, kind: str) -> None:
+    setattr(owner, name, clocked(kind, getattr(owner, name)))
+
+
+def process_age_s() -> float:
+    """Return how long this process has lived: imports before our first line count too."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    return uptime_s - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """Run the command and write what its time went to."""
+    result, arguments = Path(sys.argv[1]), sys.argv[2:]
+    put_clocks()
+    from services.cli.__main__ import run
+
+    code = run(arguments)
+    kinds = sorted({kind for kind, _, _ in _INTERVALS})
+    document = {
+        "wall_s": process_age_s(),
+        "useful_s": union_s([(began_s, ended_s) for _, began_s, ended_s in _INTERVALS]),
+        **{f"{kind}_s": union_s([(b, e) for name, b, e in _INTERVALS if name == kind]) for kind in kinds},
+    }
+    result.write_text(json.dumps(document))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

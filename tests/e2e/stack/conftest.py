@@ -1,0 +1,45 @@
+"""One local stack for all tests of this folder: two gateways, two selector-workers, real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from baldistill.testing.tiny_student import build_tiny_student
+from tests.stack.stack_home import StackHome
+from tests.stack.workload import Workload
+
+
+@pytest.fixture(scope="session")
+def stack_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_student(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackHome]:
+    """The stack. What is missing on this machine is installed or named, never skipped."""
+    with StackHome(
+        tmp_path_factory.mktemp("stack"),
+        replicas={"teacher-gateway": 2, "selector-worker": 3, "trainer": 2},
+        # The others join and leave in a test.
+        services=[
+            "policy",
+            "teacher-gateway",
+            "teacher-gateway-2",
+            "selector",
+            "selector-worker",
+            "selector-worker-2",
+            "trainer",
+        ],
+        # A training longer than this must not cost its group a member.
+        environment={"BALDISTILL_KAFKA__MAX_POLL_INTERVAL_S": "10"},
+    ) as home:
+        yield home
+
+
+@pytest.fixture
+def workload(tmp_path: Path, stack_student: Path) -> Iterator[Workload]:
+    with Workload(tmp_path / "workload", student=stack_student) as opened:
+        yield opened

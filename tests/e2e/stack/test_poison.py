@@ -1,0 +1,114 @@
+"""Poison: what no handler can digest ends in the dead letters with its reason, blocks its own run alone, and is mended."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from baldistill.artifacts.ports import ArtifactRef, require_manifest
+from baldistill.bus.ports import Message
+from baldistill.events.codec import encode
+from baldistill.events.facts import ExamplesSelected, RunState, StagePlanned
+from tests.stack.artifacts import data_files, differing
+from tests.stack.stack_home import StackHome
+from tests.stack.workload import Workload
+
+pytestmark = pytest.mark.timeout(900)
+GATEWAYS = ("teacher-gateway", "teacher-gateway-2")
+BUCKET = "baldistill"
+
+
+def test_what_cannot_be_decoded_is_listed_and_harms_no_run(
+    stack: StackHome, workload: Workload, tmp_path: Path
+) -> None:
+    garbage = Message(topic=StagePlanned.TOPIC, key="nobody", value=b"\xff\xfe garbage", headers={"ce_id": "g1"})
+    told = encode(_fact(), source="test")
+    unknown = Message(
+        topic=told.topic,
+        key="nobody",
+        value=told.value,
+        headers={**told.headers, "ce_type": "baldistill.v1.NoSuchFact"},
+    )
+    bus = stack.open_bus()
+    try:
+        bus.publish([garbage, unknown])
+    finally:
+        bus.close()
+    run_id = stack.submit(workload.spec(0, under=tmp_path, name="unharmed"))
+    stack.wait_for(run_id, RunState.COMPLETED)
+
+    def listed() -> list[dict[str, object]]:
+        letters = json.loads(stack.command("dlq", "list", "--json").out)
+        return [one for one in letters if one["error"] == "UndecodableMessage"]
+
+    letters = _wait_until(lambda: found if len(found := listed()) >= 2 else [])
+    assert {one["run_id"] for one in letters} == {None}
+    assert any("NoSuchFact" in str(one["reason"]) for one in letters)
+    refused = stack.command("dlq", "replay", str(letters[0]["letter_id"]))
+    assert refused.code != 0
+    assert "resume" in refused.err
+
+
+@pytest.mark.parametrize("damage", ["missing", "corrupt"])
+def test_a_damaged_artifact_blocks_its_run_until_it_is_mended_and_replayed(
+    stack: StackHome, workload: Workload, tmp_path: Path, damage: str
+) -> None:
+    workload.make_references(variants=1)
+    for gateway in GATEWAYS:
+        stack.stop_service(gateway)
+    # No gateway: nobody freezes money, so nothing is asked of it; what was selected waits.
+    run_id = stack.submit(workload.spec(0, under=tmp_path, name=f"damaged-{damage}"))
+    key = f"tenants/default/runs/{run_id}/stage-01/selection.json"
+    _wait_until(lambda: stack.store.find_manifest(key))
+    selection = require_manifest(stack.store, key).files["selection"]
+    whole = _damage(stack, selection, damage)
+    for gateway in GATEWAYS:
+        stack.start_service(gateway)
+    stack.wait_for(run_id, RunState.BLOCKED)
+    assert selection.key.rpartition("/")[2] in stack.reason(run_id)
+
+    letters = json.loads(stack.command("dlq", "list", "--json").out)
+    (letter,) = [one for one in letters if one["run_id"] == run_id]
+    shown = stack.command("dlq", "show", letter["letter_id"], "--json")
+    assert json.loads(shown.out)["headers"]["ce_type"] == "baldistill.v1.ExamplesSelected"
+    _put(stack, selection.key, whole)
+    replayed = stack.command("dlq", "replay", letter["letter_id"])
+    assert replayed.code == 0, replayed.err
+    stack.wait_for(run_id, RunState.COMPLETED)
+    assert differing(data_files(stack.store, tenant="default", run_id=run_id), workload.reference(0)) == []
+
+
+def _damage(stack: StackHome, ref: ArtifactRef, damage: str) -> bytes:
+    """Damage an object and return what it was."""
+    answer = stack.raw_store().get_object(BUCKET, ref.key)
+    whole: bytes = answer.read()
+    answer.close()
+    if damage == "missing":
+        stack.raw_store().remove_object(BUCKET, ref.key)
+    else:
+        _put(stack, ref.key, whole[:-1] + bytes([whole[-1] ^ 1]))
+    return whole
+
+
+def _put(stack: StackHome, key: str, data: bytes) -> None:
+    stack.raw_store().put_object(BUCKET, key, io.BytesIO(data), len(data))
+
+
+def _fact() -> ExamplesSelected:
+    nothing = ArtifactRef(key="nothing", sha256="0" * 64, size_bytes=0)
+    return ExamplesSelected(
+        tenant="default", run_id="nobody", epoch=1, stage=1, spec=nothing, plan=nothing, selection=nothing
+    )
+
+
+def _wait_until(look: Callable[[], object], *, timeout_s: float = 240.0) -> list[dict[str, object]]:
+    give_up_at = time.monotonic() + timeout_s
+    while not (found := look()):
+        assert time.monotonic() < give_up_at, "the awaited moment did not come"
+        time.sleep(0.1)
+    return found if isinstance(found, list) else []

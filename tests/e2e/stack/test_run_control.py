@@ -1,0 +1,91 @@
+"""Pause, resume, cancel and top-up from the command line, at running services."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from baldistill.events.facts import RunState
+from tests.stack.artifacts import data_files, differing
+from tests.stack.stack_home import StackHome
+from tests.stack.workload import Workload
+
+pytestmark = pytest.mark.timeout(900)
+# Longer than a call that was under way when the pause began takes to be seen.
+_QUIET_S = 3.0
+
+
+def test_no_call_is_made_after_pause_returned_and_a_resumed_run_leaves_the_same_bytes(
+    stack: StackHome, workload: Workload, tmp_path: Path
+) -> None:
+    workload.make_references(variants=1)
+    run_id = stack.submit(workload.spec(0, under=tmp_path, name="paused"))
+    for stage in (1, 2, 3):
+        _wait_for_calls(stack, workload, run_id, stage=stage)
+        for _ in range(2):
+            ended = stack.command("pause", "paused", "--json")
+            assert ended.code == 0, ended.err
+            assert json.loads(ended.out)["state"] == "paused"
+        seen = len(workload.seen())
+        time.sleep(_QUIET_S)
+        assert len(workload.seen()) == seen
+        for _ in range(2):
+            ended = stack.command("resume", "paused", "--json")
+            assert ended.code == 0, ended.err
+            assert json.loads(ended.out)["state"] == "running"
+    stack.wait_for(run_id, RunState.COMPLETED)
+    assert differing(data_files(stack.store, tenant="default", run_id=run_id), workload.reference(0)) == []
+
+
+def test_a_cancelled_run_ends_with_its_training(stack: StackHome, workload: Workload, tmp_path: Path) -> None:
+    spec = workload.spec(0, under=tmp_path, name="cancelled", student=workload.student_spec(epochs=2000))
+    run_id = stack.submit(spec)
+    _wait_until(lambda: bool(stack.trainings()) and stack.stage(run_id) == 1 and _trains(stack, run_id))
+    for _ in range(2):
+        ended = stack.command("cancel", "cancelled", "--yes", "--json")
+        assert ended.code == 0, ended.err
+        assert json.loads(ended.out)["state"] == "cancelled"
+    _wait_until(lambda: not stack.trainings(), timeout_s=30)
+    seen = len(workload.seen())
+    refused = stack.command("resume", "cancelled")
+    assert refused.code != 0
+    assert "cancelled" in refused.err
+    time.sleep(_QUIET_S)
+    assert len(workload.seen()) == seen
+    assert stack.states([run_id])[run_id] is RunState.CANCELLED
+
+
+def test_a_run_that_waits_for_money_goes_on_after_a_top_up(
+    stack: StackHome, workload: Workload, tmp_path: Path
+) -> None:
+    budget = {"examples": 48, "calls": 20, "on_exhausted": "pause"}
+    run_id = stack.submit(workload.spec(0, under=tmp_path, name="poor", budget=budget))
+    stack.wait_for(run_id, RunState.PAUSED)
+    assert len(workload.seen()) == 20
+    for _ in range(2):
+        ended = stack.command("resume", "poor", "--add-calls", "40", "--request-id", "more-money")
+        assert ended.code == 0, ended.err
+    stack.wait_for(run_id, RunState.COMPLETED)
+    assert len(workload.seen()) == 48
+
+
+def _wait_for_calls(stack: StackHome, workload: Workload, run_id: str, *, stage: int) -> None:
+    _wait_until(lambda: stack.stage(run_id) >= stage)
+    known = len(workload.seen())
+    _wait_until(lambda: len(workload.seen()) > known or stack.stage(run_id) > stage)
+
+
+def _trains(stack: StackHome, run_id: str) -> bool:
+    prefix = f"tenants/default/runs/{run_id}/stage-01/checkpoints"
+    return any(True for _ in stack.store.list_manifests(prefix=prefix))
+
+
+def _wait_until(reached: object, *, timeout_s: float = 240.0) -> None:
+    assert callable(reached)
+    give_up_at = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < give_up_at, "the awaited moment did not come"
+        time.sleep(0.1)

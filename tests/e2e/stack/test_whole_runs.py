@@ -1,0 +1,80 @@
+"""Whole runs by separate processes that meet only through Kafka, the store and gRPC."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from baldistill.events.facts import RunState
+from tests.stack.accounting import audit_calls
+from tests.stack.artifacts import data_files, differing
+from tests.stack.stack_home import StackHome
+from tests.stack.workload import PLANNED_CALLS, Workload
+
+pytestmark = pytest.mark.timeout(900)
+
+SCORED = "baldistill.scoring-shard-planned.v1"
+ANNOTATED = "baldistill.annotation-shard-planned.v1"
+
+
+def test_processes_leave_the_same_bytes_as_an_embedded_run_and_watch_shows_how_far_they_are(
+    stack: StackHome, workload: Workload, tmp_path: Path
+) -> None:
+    workload.make_references(variants=1)
+    spec = workload.spec(0, under=tmp_path, name="same-bytes")
+    ended = stack.command("submit", str(spec), "--watch", "--json")
+    assert ended.code == 0, ended.err
+    document, _, updates = ended.out.partition("\n}\n")
+    run_id = json.loads(document + "\n}")["run_id"]
+
+    files = data_files(stack.store, tenant="default", run_id=run_id)
+    assert differing(files, workload.reference(0)) == []
+    assert {role for _, role in files} >= {"plan", "selection", "batch", "adapter_model"}
+    seen = [json.loads(line) for line in updates.splitlines()]
+    assert {one["progress"]["step"] for one in seen if "progress" in one} >= {"annotate", "train", "evaluate"}
+    assert seen[-1]["run"]["state"] == "RUN_STATE_COMPLETED"
+    assert len(workload.seen()) == PLANNED_CALLS
+
+
+def test_replicas_share_the_shards_of_a_stage(stack: StackHome, workload: Workload, tmp_path: Path) -> None:
+    def handled(group: str, topic: str, processes: tuple[str, str]) -> list[float]:
+        return [
+            stack.metric(process, "baldistill_events_handled_total", group=group, topic=topic, outcome="handled")
+            for process in processes
+        ]
+
+    gateways, workers = ("teacher-gateway", "teacher-gateway-2"), ("selector-worker", "selector-worker-2")
+    before = handled("teacher-gateway-worker", ANNOTATED, gateways), handled("selector-worker", SCORED, workers)
+    # Shards of one row: many of each kind, so that a share says something.
+    changes = {
+        "selection": {"candidates_per_pick": 2, "max_new_tokens": 4, "rows_per_shard": 2, "shards_in_flight": 16}
+    }
+    spec = workload.spec(0, under=tmp_path, name="shared", teacher=workload.teacher_spec(rows_per_shard=1), **changes)
+    run_id = stack.submit(spec)
+    stack.wait_for(run_id, RunState.COMPLETED)
+    after = handled("teacher-gateway-worker", ANNOTATED, gateways), handled("selector-worker", SCORED, workers)
+    for old, new in zip(before, after, strict=True):
+        shares = [now - then for then, now in zip(old, new, strict=True)]
+        assert sum(shares) >= 16
+        assert max(shares) / sum(shares) <= 0.6, shares
+
+
+def test_a_small_run_submitted_after_a_big_one_ends_first(stack: StackHome, workload: Workload, tmp_path: Path) -> None:
+    big = workload.spec(0, under=tmp_path, name="big", student=workload.student_spec(epochs=60))
+    small = workload.spec(1, under=tmp_path, name="small", stages=1, budget={"examples": 8, "calls": 40})
+    big_id = stack.submit(big)
+    small_id = stack.submit(small)
+    stack.wait_for(small_id, RunState.COMPLETED)
+    assert stack.states([big_id])[big_id] is RunState.RUNNING
+    stack.wait_for(big_id, RunState.COMPLETED, timeout_s=400)
+
+
+def test_every_call_of_this_stack_is_explained(stack: StackHome, workload: Workload, tmp_path: Path) -> None:
+    before = audit_calls(stack.engine, seen=[])
+    run_id = stack.submit(workload.spec(2, under=tmp_path, name="explained"))
+    stack.wait_for(run_id, RunState.COMPLETED)
+    audit = audit_calls(stack.engine, seen=workload.seen())
+    assert len(audit.stored - before.stored) == len(workload.seen()) == PLANNED_CALLS
+    assert audit.paid_twice == audit.open_holds == audit.overspent == 0
