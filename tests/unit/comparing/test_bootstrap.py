@@ -107,11 +107,11 @@ def test_a_seed_that_one_of_the_two_lacks_leaves_nothing_to_say() -> None:
         )
 
 
-@pytest.mark.parametrize(("seeds", "seed_effect", "least"), [(1, 0.0, 0.90), (5, 0.0, 0.90), (5, 0.05, 0.84)])
+@pytest.mark.parametrize(("seeds", "seed_effect", "least"), [(1, 0.0, 0.88), (3, 0.05, 0.88), (5, 0.05, 0.88)])
 def test_intervals_cover_the_truth_about_as_often_as_they_promise(seeds: int, seed_effect: float, least: float) -> None:
-    """200 simulated comparisons with a true difference of 0.1. With few seeds that differ, 95 % is not quite reached."""
+    """150 simulated comparisons with a true difference of 0.1; longer simulations: docs/adr/0026."""
     covered = 0
-    for number in range(200):
+    for number in range(150):
         rng = generator("coverage", seeds, number)
         ours, theirs = {}, {}
         for seed in range(seeds):
@@ -119,7 +119,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_promise(seeds: int, se
             luck = rng.random(120)
             theirs[seed] = (luck < 0.5).astype(np.float64)
             ours[seed] = ((luck + 0.3 * rng.random(120)) < 0.75 + shift).astype(np.float64)
-        found = difference(ours, theirs, same_items=False)
+        found = difference(ours, theirs)
         # P(u + 0.3 v < 0.75) = 0.75 - 0.15 = 0.6 for u, v uniform, so the truth is 0.1.
         covered += found.low <= 0.1 <= found.high
-    assert covered / 200 >= least
+    assert covered / 150 >= least
