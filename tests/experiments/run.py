@@ -6,10 +6,10 @@ python -m tests.experiments.run --data ../shared/data --home .baldistill/experim
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 from datetime import UTC, datetime, timedelta
-from os import cpu_count
 from pathlib import Path
 
 from baldistill.datasets.storage import latest_version
@@ -26,6 +26,8 @@ _PATIENCE = timedelta(minutes=5)
 
 def main() -> int:
     """Run the missing cells; return how the process ends."""
+    # As the command line does, before torch is imported: threads that spin while they wait starve each other on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _arguments()
     left = arguments.cells
     failed: list[str] = []
@@ -80,7 +82,7 @@ def machine() -> str:
         (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.machine(),
     )
-    return f"{cpu_count()} cores of {model}, {round(int(memory) / 2**20)} GiB"
+    return f"{os.cpu_count()} cores of {model}, {round(int(memory) / 2**20)} GiB"
 
 
 def say(line: str) -> None:
