@@ -21,6 +21,7 @@ from baldistill.errors import (
     RetryableError,
     RunLocked,
     StorageFull,
+    StoreAccessDenied,
     Unauthenticated,
 )
 from baldistill.rpc.calls import CallEnded
@@ -40,6 +41,8 @@ _ROWS: dict[type[Exception], grpc.StatusCode] = {
     StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     AccessDenied: grpc.StatusCode.PERMISSION_DENIED,
+    # The server's own rights, which no caller can change.
+    StoreAccessDenied: grpc.StatusCode.INTERNAL,
     DependencyUnavailable: grpc.StatusCode.UNAVAILABLE,
     CallEnded: grpc.StatusCode.DEADLINE_EXCEEDED,
     # What has no row of its own goes by its verdict.
