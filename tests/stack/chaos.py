@@ -119,7 +119,7 @@ def run_chaos(
     """Disturb whole runs and return what came of them."""
     rng = random.Random(seed)
     started_s = time.monotonic()
-    workload = Workload(folder / "workload", student=student)
+    workload = Workload(folder / "workload", student=student, stages=3)
     with workload, StackHome(folder / "stack", replicas={"teacher-gateway": 2, "selector-worker": 2}) as home:
         say("the stack is up; making the uninterrupted runs to compare with")
         workload.make_references()

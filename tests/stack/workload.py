@@ -31,9 +31,10 @@ VARIANTS = 3
 class Workload:
     """Use it in a `with` block: the teachers run as long. References have a teacher of their own, which nobody audits."""
 
-    def __init__(self, folder: Path, *, student: Path, latency_s: float = 0.2) -> None:
+    def __init__(self, folder: Path, *, student: Path, stages: int = 2, latency_s: float = 0.2) -> None:
         self.folder = folder
         self._student = student
+        self._stages = stages
         behaviour = {"latency_s": latency_s}
         self.teacher = TeacherProcess(folder / "teacher", behaviour=behaviour)
         self._reference_teacher = TeacherProcess(folder / "reference-teacher", behaviour={"latency_s": 0.0})
@@ -80,8 +81,10 @@ class Workload:
         return path
 
     def make_references(self, variants: int = VARIANTS) -> None:
-        """Run each variant embedded and uninterrupted."""
+        """Run each variant embedded and uninterrupted, once."""
         for variant in range(variants):
+            if variant in self._references:
+                continue
             name = f"reference-{variant}"
             path = self.folder / f"{name}.yaml"
             spec = self._spec(name, variant=variant, url=self._reference_teacher.url)
@@ -119,7 +122,8 @@ class Workload:
             "price": _FREE,
             "concurrency": 3,
             "max_completion_tokens": 64,
-            "rows_per_shard": 8,
+            # Many shards of each kind, so that there is something to share and to disturb.
+            "rows_per_shard": 1,
             "timeout_s": 10,
             "max_attempts": 8,
         }
@@ -129,12 +133,12 @@ class Workload:
             "name": name,
             "dataset": {"name": "tickets", "train": str(self.folder / "train.jsonl")},
             "method": "baldistill_a",
-            "stages": 3,
+            "stages": self._stages,
             "seed": 10 + variant,
             "threads": 1,
             "budget": {"examples": PLANNED_CALLS, "calls": PLANNED_CALLS + HEADROOM_CALLS},
             "teacher": self._teacher_spec(url),
-            "selection": {"candidates_per_pick": 2, "max_new_tokens": 4, "rows_per_shard": 8, "shards_in_flight": 4},
+            "selection": {"candidates_per_pick": 2, "max_new_tokens": 4, "rows_per_shard": 1, "shards_in_flight": 16},
             "student": self.student_spec(),
             "evaluation": {"per_domain": 2, "final": 10, "max_new_tokens": 4},
         }

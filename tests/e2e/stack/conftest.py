@@ -39,7 +39,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackHome]:
         yield home
 
 
-@pytest.fixture
-def workload(tmp_path: Path, stack_student: Path) -> Iterator[Workload]:
-    with Workload(tmp_path / "workload", student=stack_student) as opened:
+@pytest.fixture(scope="session")
+def workload(tmp_path_factory: pytest.TempPathFactory, stack_student: Path) -> Iterator[Workload]:
+    """One counting teacher and one data set for all runs; uninterrupted runs to compare with are made once."""
+    with Workload(tmp_path_factory.mktemp("workload"), student=stack_student) as opened:
         yield opened

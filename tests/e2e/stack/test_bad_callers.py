@@ -25,13 +25,11 @@ def acme(stack: StackHome) -> str:
 
 
 @pytest.fixture(scope="module")
-def run_id(stack: StackHome, stack_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def run_id(stack: StackHome, workload: Workload, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A run of tenant `default`, paused so that nothing of it changes by itself."""
-    folder = tmp_path_factory.mktemp("callers")
-    with Workload(folder / "workload", student=stack_student) as workload:
-        submitted = stack.submit(workload.spec(0, under=folder, name="not-yours"))
-        assert stack.command("pause", "not-yours").code == 0
-        yield submitted
+    submitted = stack.submit(workload.spec(0, under=tmp_path_factory.mktemp("callers"), name="not-yours"))
+    assert stack.command("pause", "not-yours").code == 0
+    return submitted
 
 
 def _status(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
@@ -114,7 +112,7 @@ def test_an_expired_deadline_changes_nothing(
 
 def test_a_bad_spec_is_refused_by_field(stack: StackHome, tmp_path: Path) -> None:
     spec = tmp_path / "bad.yaml"
-    spec.write_text("name: bad\nstages: 0\n")
+    spec.write_text("name: bad\nstages: 0\ndataset: {name: any}\nbudget: {examples: 10}\nteacher: {kind: protocol}\n")
     ended = stack.command("submit", str(spec))
     assert ended.code == 65
     assert "stages" in ended.err
