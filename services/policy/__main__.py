@@ -27,6 +27,7 @@ from services.policy.adapters.grpc_budgets import GrpcRunBudgets
 from services.policy.adapters.local_base_models import LocalBaseModels
 from services.policy.adapters.sql_tenants import SqlTenantRegistry
 from services.policy.composition import PolicyService, build_policy
+from services.policy.half_stops import HalfStops
 from services.policy.reconciling import LastSightings, Reconciler
 from services.policy.run_commands import RunCommands
 from services.policy.servers.servicer import SERVICE_NAME, PolicyServicer, bound
@@ -86,6 +87,7 @@ def _serving(
         bus=bus,
         publish=publish,
         sightings=sightings,
+        half_stops=HalfStops(budgets),
         take_turn=partial(exclusively, engine, "reconcile"),
         quiet_s=settings.quiet_s,
     )

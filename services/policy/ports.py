@@ -136,6 +136,9 @@ class RunBudgets(Protocol):
     def thaw(self, run: RunRecord, *, epoch: int) -> None:
         """Let calls begin again. Raises Overtaken where a newer epoch was here before."""
 
+    def is_frozen_later(self, run: RunRecord) -> bool:
+        """Tell whether a command of a later epoch than the run's froze its money. False where there is no budget yet."""
+
     def add(self, run: RunRecord, money: Money, *, request_id: str) -> None:
         """Raise the ceilings that there are, once per `request_id`. Raises NotAllowedNow where its amounts changed."""
 

@@ -1,7 +1,8 @@
 """What a death or a lost message left undone, found and done again (DESIGN 3). One replica at a time, for economy.
 
 It publishes nothing but what policy said last: what was set but not announced, a run state that the topic has wrong, and
-the first fact of a run of which nothing has been seen for long. All of it may be said twice.
+the first fact of a run of which nothing has been seen for long. All of it may be said twice. Where a stop died half-way it
+lets the run go on under its next epoch: nobody was told that it had stopped.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from contextlib import AbstractContextManager
 import structlog
 
 from baldistill.bus.ports import Bus
-from baldistill.errors import DependencyUnavailable, RetryableError, UndecodableMessage
+from baldistill.errors import DependencyUnavailable, PermanentError, RetryableError, UndecodableMessage
 from baldistill.events.codec import decode
 from baldistill.events.facts import Fact, RunState, RunStateChanged
 from baldistill.runtime.handlers import PublishFacts
+from services.policy.half_stops import HalfStops
 from services.policy.ports import RunRecord, RunRegistry
 from services.policy.run_commands import RunCommands
 from services.policy.run_control import announcement
@@ -71,6 +73,7 @@ class Reconciler:
         bus: Bus,
         publish: PublishFacts,
         sightings: LastSightings,
+        half_stops: HalfStops,
         take_turn: TakeTurn,
         quiet_s: float = 600.0,
         settle_s: float = 3.0,
@@ -81,6 +84,7 @@ class Reconciler:
         self._bus = bus
         self._publish = publish
         self._sightings = sightings
+        self._half_stops = half_stops
         self._take_turn = take_turn
         self._quiet_s = quiet_s
         self._settle_s = settle_s
@@ -111,18 +115,31 @@ class Reconciler:
     def step(self) -> None:
         """Look once. Raises DependencyUnavailable."""
         self._finish_commands()
+        self._undo_half_stops()
         self._mend_topic()
         self._wake_quiet_runs()
 
     def _finish_commands(self) -> None:
         for record in self._registry.unannounced(for_s=self._settle_s):
-            try:
-                self._commands.finish(record)
-            except DependencyUnavailable as outage:
-                # One run's gateway may be away, another's command may need none.
-                _log.info("a command stays unfinished", run_id=record.run_id, reason=str(outage))
-            else:
+            if self._settled(self._commands.finish, record) is not None:
                 _log.info("finished a command", run_id=record.run_id, epoch=record.epoch, state=record.state.value)
+
+    def _undo_half_stops(self) -> None:
+        running = [row for row in self._registry.unfinished() if row.state is RunState.RUNNING and row.announced]
+        for record in self._half_stops.among(running):
+            if (settled := self._settled(self._commands.settle, record)) is not None:
+                _log.warning("undid a stop that died half-way", run_id=record.run_id, epoch=settled.epoch)
+
+    def _settled(self, settle: Callable[[RunRecord], RunRecord], record: RunRecord) -> RunRecord | None:
+        """Settle one run; None where it cannot be. The others go on: their gateway may answer, their rows be whole."""
+        try:
+            return settle(record)
+        except DependencyUnavailable as outage:
+            _log.info("a command stays unfinished", run_id=record.run_id, reason=str(outage))
+        except PermanentError as error:
+            # Its row was deleted meanwhile, or its spec is gone: that is no reason to leave every other run alone.
+            _log.error("a command cannot be finished", run_id=record.run_id, reason=str(error))
+        return None
 
     def _mend_topic(self) -> None:
         told = self._told()

@@ -9,6 +9,8 @@ from baldistill.errors import InvalidInput
 
 DEFAULT_PAGE_SIZE = 100
 LONGEST_PAGE = 1000
+# SQL's BIGINT: a larger one is an error of the database's, not of the caller's.
+_LARGEST_NUMBER = 2**63 - 1
 
 
 def page_size(asked: int) -> int:
@@ -36,7 +38,7 @@ def last_number_of(token: str) -> int | None:
     last = last_id_of(token)
     if not last:
         return None
-    if not last.isdecimal():
+    if not last.isdecimal() or int(last) > _LARGEST_NUMBER:
         raise wrong_token()
     return int(last)
 

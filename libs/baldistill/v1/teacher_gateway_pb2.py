@@ -26,19 +26,19 @@ from baldistill.v1 import artifacts_pb2 as baldistill_dot_v1_dot_artifacts__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#baldistill/v1/teacher_gateway.proto\x12\rbaldistill.v1\x1a\x1d\x62\x61ldistill/v1/artifacts.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\nBudgetPath\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\r\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\"l\n\x08\x43\x65ilings\x12\x12\n\x05\x63\x61lls\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x06tokens\x18\x02 \x01(\x04H\x01\x88\x01\x01\x12\x15\n\x08nano_usd\x18\x03 \x01(\x04H\x02\x88\x01\x01\x42\x08\n\x06_callsB\t\n\x07_tokensB\x0b\n\t_nano_usd\"8\n\x05Usage\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x04\x12\x0e\n\x06tokens\x18\x02 \x01(\x04\x12\x10\n\x08nano_usd\x18\x03 \x01(\x04\"\xdb\x02\n\x06\x42udget\x12\'\n\x04path\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12+\n\x06window\x18\x02 \x01(\x0e\x32\x1b.baldistill.v1.BudgetWindow\x12\x35\n\x11window_start_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.baldistill.v1.BudgetState\x12)\n\x08\x63\x65ilings\x18\x05 \x01(\x0b\x32\x17.baldistill.v1.Ceilings\x12#\n\x05spent\x18\x06 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12\"\n\x04held\x18\x07 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12%\n\x07unknown\x18\x08 \x01(\x0b\x32\x14.baldistill.v1.Usage\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xe2\x01\n\x0f\x43ompleteRequest\x12)\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12\r\n\x05model\x18\x02 \x01(\t\x12,\n\x08messages\x18\x03 \x03(\x0b\x32\x1a.baldistill.v1.ChatMessage\x12\x1d\n\x15max_completion_tokens\x18\x04 \x01(\r\x12\x13\n\x0btemperature\x18\x05 \x01(\x01\x12\x11\n\x04seed\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\tB\x07\n\x05_seed\"\x92\x01\n\x10\x43ompleteResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12#\n\x05usage\x18\x04 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12\x0e\n\x06stored\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\x96\x01\n\x13\x43reateBudgetRequest\x12\'\n\x04path\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12)\n\x08\x63\x65ilings\x18\x02 \x01(\x0b\x32\x17.baldistill.v1.Ceilings\x12+\n\x06window\x18\x03 \x01(\x0e\x32\x1b.baldistill.v1.BudgetWindow\"=\n\x14\x43reateBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.baldistill.v1.Budget\"\x88\x02\n\x13UpdateBudgetRequest\x12\'\n\x04path\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12)\n\x08\x63\x65ilings\x18\x02 \x01(\x0b\x32\x17.baldistill.v1.Ceilings\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.baldistill.v1.BudgetState\x12!\n\x03\x61\x64\x64\x18\x04 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x06 \x01(\x04\x12,\n\x08run_spec\x18\x07 \x01(\x0b\x32\x1a.baldistill.v1.ArtifactRef\"=\n\x14UpdateBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.baldistill.v1.Budget\";\n\x10GetBudgetRequest\x12\'\n\x04path\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\":\n\x11GetBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.baldistill.v1.Budget\"d\n\x12ListBudgetsRequest\x12\'\n\x04root\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x13ListBudgetsResponse\x12&\n\x07\x62udgets\x18\x01 \x03(\x0b\x32\x15.baldistill.v1.Budget\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8c\x01\n\x10ListSpendRequest\x12\'\n\x04root\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12(\n\x06states\x18\x02 \x03(\x0e\x32\x18.baldistill.v1.HoldState\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"X\n\x11ListSpendResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.baldistill.v1.SpendEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf9\x01\n\nSpendEntry\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x04path\x18\x02 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.baldistill.v1.HoldState\x12#\n\x05usage\x18\x04 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*y\n\x0c\x42udgetWindow\x12\x1d\n\x19\x42UDGET_WINDOW_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42UDGET_WINDOW_LIFETIME\x10\x01\x12\x15\n\x11\x42UDGET_WINDOW_DAY\x10\x02\x12\x17\n\x13\x42UDGET_WINDOW_MONTH\x10\x03*t\n\x0b\x42udgetState\x12\x1c\n\x18\x42UDGET_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42UDGET_STATE_OPEN\x10\x01\x12\x17\n\x13\x42UDGET_STATE_FROZEN\x10\x02\x12\x17\n\x13\x42UDGET_STATE_CLOSED\x10\x03*\x9a\x01\n\tHoldState\x12\x1a\n\x16HOLD_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fHOLD_STATE_HELD\x10\x01\x12\x13\n\x0fHOLD_STATE_SENT\x10\x02\x12\x16\n\x12HOLD_STATE_SETTLED\x10\x03\x12\x17\n\x13HOLD_STATE_RELEASED\x10\x04\x12\x16\n\x12HOLD_STATE_UNKNOWN\x10\x05\x32\x8c\x04\n\x15TeacherGatewayService\x12K\n\x08\x43omplete\x12\x1e.baldistill.v1.CompleteRequest\x1a\x1f.baldistill.v1.CompleteResponse\x12W\n\x0c\x43reateBudget\x12\".baldistill.v1.CreateBudgetRequest\x1a#.baldistill.v1.CreateBudgetResponse\x12W\n\x0cUpdateBudget\x12\".baldistill.v1.UpdateBudgetRequest\x1a#.baldistill.v1.UpdateBudgetResponse\x12N\n\tGetBudget\x12\x1f.baldistill.v1.GetBudgetRequest\x1a .baldistill.v1.GetBudgetResponse\x12T\n\x0bListBudgets\x12!.baldistill.v1.ListBudgetsRequest\x1a\".baldistill.v1.ListBudgetsResponse\x12N\n\tListSpend\x12\x1f.baldistill.v1.ListSpendRequest\x1a .baldistill.v1.ListSpendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#baldistill/v1/teacher_gateway.proto\x12\rbaldistill.v1\x1a\x1d\x62\x61ldistill/v1/artifacts.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\nBudgetPath\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\r\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\"l\n\x08\x43\x65ilings\x12\x12\n\x05\x63\x61lls\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x06tokens\x18\x02 \x01(\x04H\x01\x88\x01\x01\x12\x15\n\x08nano_usd\x18\x03 \x01(\x04H\x02\x88\x01\x01\x42\x08\n\x06_callsB\t\n\x07_tokensB\x0b\n\t_nano_usd\"8\n\x05Usage\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x04\x12\x0e\n\x06tokens\x18\x02 \x01(\x04\x12\x10\n\x08nano_usd\x18\x03 \x01(\x04\"\xea\x02\n\x06\x42udget\x12\'\n\x04path\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12+\n\x06window\x18\x02 \x01(\x0e\x32\x1b.baldistill.v1.BudgetWindow\x12\x35\n\x11window_start_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.baldistill.v1.BudgetState\x12)\n\x08\x63\x65ilings\x18\x05 \x01(\x0b\x32\x17.baldistill.v1.Ceilings\x12#\n\x05spent\x18\x06 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12\"\n\x04held\x18\x07 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12%\n\x07unknown\x18\x08 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12\r\n\x05\x66\x65nce\x18\t \x01(\x04\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xe2\x01\n\x0f\x43ompleteRequest\x12)\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12\r\n\x05model\x18\x02 \x01(\t\x12,\n\x08messages\x18\x03 \x03(\x0b\x32\x1a.baldistill.v1.ChatMessage\x12\x1d\n\x15max_completion_tokens\x18\x04 \x01(\r\x12\x13\n\x0btemperature\x18\x05 \x01(\x01\x12\x11\n\x04seed\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\x07 \x01(\tB\x07\n\x05_seed\"\x92\x01\n\x10\x43ompleteResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12#\n\x05usage\x18\x04 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12\x0e\n\x06stored\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\x96\x01\n\x13\x43reateBudgetRequest\x12\'\n\x04path\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12)\n\x08\x63\x65ilings\x18\x02 \x01(\x0b\x32\x17.baldistill.v1.Ceilings\x12+\n\x06window\x18\x03 \x01(\x0e\x32\x1b.baldistill.v1.BudgetWindow\"=\n\x14\x43reateBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.baldistill.v1.Budget\"\x88\x02\n\x13UpdateBudgetRequest\x12\'\n\x04path\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12)\n\x08\x63\x65ilings\x18\x02 \x01(\x0b\x32\x17.baldistill.v1.Ceilings\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.baldistill.v1.BudgetState\x12!\n\x03\x61\x64\x64\x18\x04 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x06 \x01(\x04\x12,\n\x08run_spec\x18\x07 \x01(\x0b\x32\x1a.baldistill.v1.ArtifactRef\"=\n\x14UpdateBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.baldistill.v1.Budget\";\n\x10GetBudgetRequest\x12\'\n\x04path\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\":\n\x11GetBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.baldistill.v1.Budget\"d\n\x12ListBudgetsRequest\x12\'\n\x04root\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x13ListBudgetsResponse\x12&\n\x07\x62udgets\x18\x01 \x03(\x0b\x32\x15.baldistill.v1.Budget\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8c\x01\n\x10ListSpendRequest\x12\'\n\x04root\x18\x01 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12(\n\x06states\x18\x02 \x03(\x0e\x32\x18.baldistill.v1.HoldState\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"X\n\x11ListSpendResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.baldistill.v1.SpendEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf9\x01\n\nSpendEntry\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x04path\x18\x02 \x01(\x0b\x32\x19.baldistill.v1.BudgetPath\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.baldistill.v1.HoldState\x12#\n\x05usage\x18\x04 \x01(\x0b\x32\x14.baldistill.v1.Usage\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*y\n\x0c\x42udgetWindow\x12\x1d\n\x19\x42UDGET_WINDOW_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x42UDGET_WINDOW_LIFETIME\x10\x01\x12\x15\n\x11\x42UDGET_WINDOW_DAY\x10\x02\x12\x17\n\x13\x42UDGET_WINDOW_MONTH\x10\x03*t\n\x0b\x42udgetState\x12\x1c\n\x18\x42UDGET_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42UDGET_STATE_OPEN\x10\x01\x12\x17\n\x13\x42UDGET_STATE_FROZEN\x10\x02\x12\x17\n\x13\x42UDGET_STATE_CLOSED\x10\x03*\x9a\x01\n\tHoldState\x12\x1a\n\x16HOLD_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fHOLD_STATE_HELD\x10\x01\x12\x13\n\x0fHOLD_STATE_SENT\x10\x02\x12\x16\n\x12HOLD_STATE_SETTLED\x10\x03\x12\x17\n\x13HOLD_STATE_RELEASED\x10\x04\x12\x16\n\x12HOLD_STATE_UNKNOWN\x10\x05\x32\x8c\x04\n\x15TeacherGatewayService\x12K\n\x08\x43omplete\x12\x1e.baldistill.v1.CompleteRequest\x1a\x1f.baldistill.v1.CompleteResponse\x12W\n\x0c\x43reateBudget\x12\".baldistill.v1.CreateBudgetRequest\x1a#.baldistill.v1.CreateBudgetResponse\x12W\n\x0cUpdateBudget\x12\".baldistill.v1.UpdateBudgetRequest\x1a#.baldistill.v1.UpdateBudgetResponse\x12N\n\tGetBudget\x12\x1f.baldistill.v1.GetBudgetRequest\x1a .baldistill.v1.GetBudgetResponse\x12T\n\x0bListBudgets\x12!.baldistill.v1.ListBudgetsRequest\x1a\".baldistill.v1.ListBudgetsResponse\x12N\n\tListSpend\x12\x1f.baldistill.v1.ListSpendRequest\x1a .baldistill.v1.ListSpendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baldistill.v1.teacher_gateway_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BUDGETWINDOW']._serialized_start=2479
-  _globals['_BUDGETWINDOW']._serialized_end=2600
-  _globals['_BUDGETSTATE']._serialized_start=2602
-  _globals['_BUDGETSTATE']._serialized_end=2718
-  _globals['_HOLDSTATE']._serialized_start=2721
-  _globals['_HOLDSTATE']._serialized_end=2875
+  _globals['_BUDGETWINDOW']._serialized_start=2494
+  _globals['_BUDGETWINDOW']._serialized_end=2615
+  _globals['_BUDGETSTATE']._serialized_start=2617
+  _globals['_BUDGETSTATE']._serialized_end=2733
+  _globals['_HOLDSTATE']._serialized_start=2736
+  _globals['_HOLDSTATE']._serialized_end=2890
   _globals['_BUDGETPATH']._serialized_start=118
   _globals['_BUDGETPATH']._serialized_end=193
   _globals['_CEILINGS']._serialized_start=195
@@ -46,35 +46,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGE']._serialized_start=305
   _globals['_USAGE']._serialized_end=361
   _globals['_BUDGET']._serialized_start=364
-  _globals['_BUDGET']._serialized_end=711
-  _globals['_CHATMESSAGE']._serialized_start=713
-  _globals['_CHATMESSAGE']._serialized_end=757
-  _globals['_COMPLETEREQUEST']._serialized_start=760
-  _globals['_COMPLETEREQUEST']._serialized_end=986
-  _globals['_COMPLETERESPONSE']._serialized_start=989
-  _globals['_COMPLETERESPONSE']._serialized_end=1135
-  _globals['_CREATEBUDGETREQUEST']._serialized_start=1138
-  _globals['_CREATEBUDGETREQUEST']._serialized_end=1288
-  _globals['_CREATEBUDGETRESPONSE']._serialized_start=1290
-  _globals['_CREATEBUDGETRESPONSE']._serialized_end=1351
-  _globals['_UPDATEBUDGETREQUEST']._serialized_start=1354
-  _globals['_UPDATEBUDGETREQUEST']._serialized_end=1618
-  _globals['_UPDATEBUDGETRESPONSE']._serialized_start=1620
-  _globals['_UPDATEBUDGETRESPONSE']._serialized_end=1681
-  _globals['_GETBUDGETREQUEST']._serialized_start=1683
-  _globals['_GETBUDGETREQUEST']._serialized_end=1742
-  _globals['_GETBUDGETRESPONSE']._serialized_start=1744
-  _globals['_GETBUDGETRESPONSE']._serialized_end=1802
-  _globals['_LISTBUDGETSREQUEST']._serialized_start=1804
-  _globals['_LISTBUDGETSREQUEST']._serialized_end=1904
-  _globals['_LISTBUDGETSRESPONSE']._serialized_start=1906
-  _globals['_LISTBUDGETSRESPONSE']._serialized_end=1992
-  _globals['_LISTSPENDREQUEST']._serialized_start=1995
-  _globals['_LISTSPENDREQUEST']._serialized_end=2135
-  _globals['_LISTSPENDRESPONSE']._serialized_start=2137
-  _globals['_LISTSPENDRESPONSE']._serialized_end=2225
-  _globals['_SPENDENTRY']._serialized_start=2228
-  _globals['_SPENDENTRY']._serialized_end=2477
-  _globals['_TEACHERGATEWAYSERVICE']._serialized_start=2878
-  _globals['_TEACHERGATEWAYSERVICE']._serialized_end=3402
+  _globals['_BUDGET']._serialized_end=726
+  _globals['_CHATMESSAGE']._serialized_start=728
+  _globals['_CHATMESSAGE']._serialized_end=772
+  _globals['_COMPLETEREQUEST']._serialized_start=775
+  _globals['_COMPLETEREQUEST']._serialized_end=1001
+  _globals['_COMPLETERESPONSE']._serialized_start=1004
+  _globals['_COMPLETERESPONSE']._serialized_end=1150
+  _globals['_CREATEBUDGETREQUEST']._serialized_start=1153
+  _globals['_CREATEBUDGETREQUEST']._serialized_end=1303
+  _globals['_CREATEBUDGETRESPONSE']._serialized_start=1305
+  _globals['_CREATEBUDGETRESPONSE']._serialized_end=1366
+  _globals['_UPDATEBUDGETREQUEST']._serialized_start=1369
+  _globals['_UPDATEBUDGETREQUEST']._serialized_end=1633
+  _globals['_UPDATEBUDGETRESPONSE']._serialized_start=1635
+  _globals['_UPDATEBUDGETRESPONSE']._serialized_end=1696
+  _globals['_GETBUDGETREQUEST']._serialized_start=1698
+  _globals['_GETBUDGETREQUEST']._serialized_end=1757
+  _globals['_GETBUDGETRESPONSE']._serialized_start=1759
+  _globals['_GETBUDGETRESPONSE']._serialized_end=1817
+  _globals['_LISTBUDGETSREQUEST']._serialized_start=1819
+  _globals['_LISTBUDGETSREQUEST']._serialized_end=1919
+  _globals['_LISTBUDGETSRESPONSE']._serialized_start=1921
+  _globals['_LISTBUDGETSRESPONSE']._serialized_end=2007
+  _globals['_LISTSPENDREQUEST']._serialized_start=2010
+  _globals['_LISTSPENDREQUEST']._serialized_end=2150
+  _globals['_LISTSPENDRESPONSE']._serialized_start=2152
+  _globals['_LISTSPENDRESPONSE']._serialized_end=2240
+  _globals['_SPENDENTRY']._serialized_start=2243
+  _globals['_SPENDENTRY']._serialized_end=2492
+  _globals['_TEACHERGATEWAYSERVICE']._serialized_start=2893
+  _globals['_TEACHERGATEWAYSERVICE']._serialized_end=3417
 # @@protoc_insertion_point(module_scope)

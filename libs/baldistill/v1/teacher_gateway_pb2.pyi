@@ -232,10 +232,13 @@ class Budget(_message.Message):
     SPENT_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
     window: Global___BudgetWindow.ValueType
     """Over which time its ceilings count."""
     state: Global___BudgetState.ValueType
     """Whether it may be used."""
+    fence: _builtins.int
+    """The highest fence that came with a change of `state`; 0 = none had one."""
     @_builtins.property
     def path(self) -> Global___BudgetPath:
         """Its place."""
@@ -271,10 +274,11 @@ class Budget(_message.Message):
         spent: Global___Usage | None = ...,
         held: Global___Usage | None = ...,
         unknown: Global___Usage | None = ...,
+        fence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ceilings", b"ceilings", "held", b"held", "path", b"path", "spent", b"spent", "unknown", b"unknown", "window_start_time", b"window_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ceilings", b"ceilings", "held", b"held", "path", b"path", "spent", b"spent", "state", b"state", "unknown", b"unknown", "window", b"window", "window_start_time", b"window_start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ceilings", b"ceilings", "fence", b"fence", "held", b"held", "path", b"path", "spent", b"spent", "state", b"state", "unknown", b"unknown", "window", b"window", "window_start_time", b"window_start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,19 +30,18 @@ class GrpcRunBudgets:
         self._deadline_s = deadline_s
 
     def reach(self, run: RunRecord) -> None:
-        request = teacher_gateway_pb2.GetBudgetRequest(path=_path(run))
-        with _explained():
-            try:
-                self._stub.GetBudget(request, timeout=self._deadline_s)
-            # It answers: there is just no budget yet.
-            except (NotKnown, NotAllowedNow):
-                return
+        self._find(run)
 
     def freeze(self, run: RunRecord, *, epoch: int) -> None:
         self._set_state(run, teacher_gateway_pb2.BUDGET_STATE_FROZEN, epoch=epoch)
 
     def thaw(self, run: RunRecord, *, epoch: int) -> None:
         self._set_state(run, teacher_gateway_pb2.BUDGET_STATE_OPEN, epoch=epoch)
+
+    def is_frozen_later(self, run: RunRecord) -> bool:
+        budget = self._find(run)
+        frozen = teacher_gateway_pb2.BUDGET_STATE_FROZEN
+        return budget is not None and budget.state == frozen and budget.fence > run.epoch
 
     def add(self, run: RunRecord, money: Money, *, request_id: str) -> None:
         added = teacher_gateway_pb2.Usage(**asdict(money))
@@ -51,6 +50,15 @@ class GrpcRunBudgets:
         )
         with _explained():
             self._stub.UpdateBudget(request, timeout=self._deadline_s)
+
+    def _find(self, run: RunRecord) -> teacher_gateway_pb2.Budget | None:
+        request = teacher_gateway_pb2.GetBudgetRequest(path=_path(run))
+        with _explained():
+            try:
+                return self._stub.GetBudget(request, timeout=self._deadline_s).budget
+            # It answers: there is just no budget yet.
+            except (NotKnown, NotAllowedNow):
+                return None
 
     def _set_state(self, run: RunRecord, state: teacher_gateway_pb2.BudgetState.ValueType, *, epoch: int) -> None:
         request = teacher_gateway_pb2.UpdateBudgetRequest(

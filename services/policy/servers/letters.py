@@ -5,6 +5,7 @@ from __future__ import annotations
 from baldistill.artifacts.ports import ArtifactStore
 from baldistill.errors import NotKnown
 from baldistill.rpc.callers import current_caller, require_admin, require_tenant
+from baldistill.rpc.pages import last_id_of, page_size, page_token, wrong_token
 from baldistill.runtime.handlers import PublishFacts
 from baldistill.specs.frozen import load_frozen_run
 from baldistill.v1 import policy_pb2
@@ -12,7 +13,6 @@ from services.policy.letters import DeadLetterBox, KeptLetter
 from services.policy.replaying import replay_letter
 from services.policy.run_commands import RunCommands
 from services.policy.servers.messages import letter_message, run_message
-from services.policy.servers.pages import last_id_of, page_size, page_token, wrong_token
 
 
 class LetterMethods:

@@ -11,6 +11,7 @@ from baldistill.artifacts.ports import ArtifactRef, ArtifactStore
 from baldistill.errors import InvalidInput, NotKnown
 from baldistill.events.facts import RunState
 from baldistill.rpc.callers import current_caller, require_tenant
+from baldistill.rpc.pages import last_id_of, page_size, page_token, wrong_token
 from baldistill.specs.frozen import load_frozen_run
 from baldistill.specs.loading import parse_runspec
 from baldistill.v1 import policy_pb2
@@ -24,7 +25,6 @@ from services.policy.servers.messages import (
     state_of,
     timestamp,
 )
-from services.policy.servers.pages import last_id_of, page_size, page_token, wrong_token
 from services.policy.submission import Proposal, frozen_version, propose, submit, with_version
 from services.policy.watching import RunWatch, RunWatchers
 

@@ -328,6 +328,7 @@ def _status_of(row: Mapping[Any, Any], *, now_ms: int) -> BudgetStatus:
         spent=amounts("spent"),
         held=amounts("held"),
         unknown=amounts("unknown"),
+        fence=int(row["fence"]),
     )
 
 

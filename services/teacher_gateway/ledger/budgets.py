@@ -109,7 +109,10 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetStatus:
-    """One budget in its current window. spent includes unknown: calls whose outcome nobody knows, at their bound."""
+    """One budget in its current window. spent includes unknown: calls whose outcome nobody knows, at their bound.
+
+    fence: the highest that came with a change of state, 0 = none had one.
+    """
 
     path: BudgetPath
     window_kind: WindowKind
@@ -119,6 +122,7 @@ class BudgetStatus:
     spent: Amounts
     held: Amounts
     unknown: Amounts
+    fence: int = 0
 
     def remaining(self, unit: str) -> int | None:
         """Return what may still be reserved in a unit, None where it is unlimited."""

@@ -76,6 +76,7 @@ def budget_message(status: BudgetStatus) -> pb.Budget:
         spent=usage_message(status.spent),
         held=usage_message(status.held),
         unknown=usage_message(status.unknown),
+        fence=status.fence,
     )
     if status.window_kind is not WindowKind.LIFETIME:
         message.window_start_time.CopyFrom(timestamp_of_ms(status.window_start_ms))

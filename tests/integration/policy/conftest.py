@@ -44,6 +44,10 @@ class LedgerBudgets:
     def thaw(self, run: RunRecord, *, epoch: int) -> None:
         self._change(run, state=BudgetState.OPEN, fence=epoch)
 
+    def is_frozen_later(self, run: RunRecord) -> bool:
+        tree = self._ledger.budget_tree(BudgetPath(tenant=run.tenant, run_id=run.run_id))
+        return bool(tree) and tree[0].state is BudgetState.FROZEN and tree[0].fence > run.epoch
+
     def add(self, run: RunRecord, money: Money, *, request_id: str) -> None:
         self._change(run, add=Amounts(**dataclasses.asdict(money)), request_id=request_id)
 
@@ -87,8 +91,8 @@ class Control:
 
     def __post_init__(self) -> None:
         self.commands = RunCommands(
-            registry=Interrupted(self.registry, self._step),
-            budgets=Interrupted(self.budgets, self._step),
+            registry=Interrupted(self.registry, self.before_step),
+            budgets=Interrupted(self.budgets, self.before_step),
             publish=self._publish,
         )
 
@@ -139,7 +143,7 @@ class Control:
         states = [fact for fact in self.published if isinstance(fact, RunStateChanged)]
         return states[-1] if states else None
 
-    def _step(self, name: str) -> None:
+    def before_step(self, name: str) -> None:
         self.before(name)
 
     def _publish(self, facts: Sequence[Fact]) -> None:

@@ -12,18 +12,21 @@ import pytest
 
 from baldistill.bus.in_process import InProcessBus
 from baldistill.database.exclusive import exclusively
-from baldistill.errors import DependencyUnavailable
+from baldistill.errors import ArtifactMissing, DependencyUnavailable
 from baldistill.events.codec import decode
 from baldistill.events.facts import Fact, ProgressReported, RunState, RunStateChanged, RunSubmitted
 from baldistill.events.publishing import FactPublisher
+from services.policy.half_stops import HalfStops
 from services.policy.reconciling import LastSightings, Reconciler
 from services.policy.run_control import announcement
-from services.teacher_gateway.ledger.budgets import BudgetState
+from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetState
+from tests.integration.policy.conftest import Interrupted
 
 if TYPE_CHECKING:
     from tests.integration.policy.conftest import Control
 
 QUIET_S = 600.0
+LOOK_S = 10.0
 
 
 class Clock:
@@ -55,6 +58,9 @@ class Watched:
             bus=self.bus,
             publish=self._publish,
             sightings=self.sightings,
+            half_stops=HalfStops(
+                Interrupted(self.control.budgets, self.control.before_step), every_s=LOOK_S, monotonic=self.clock
+            ),
             take_turn=lambda: exclusively(self.control.engine, "reconcile"),
             quiet_s=QUIET_S,
             settle_s=0,
@@ -133,6 +139,99 @@ def test_one_run_whose_gateway_is_away_does_not_hold_up_the_rest(watched: Watche
     control.before = lambda _step: None
     watched.reconciler.step()
     assert control.row.announced
+
+
+def test_a_run_whose_spec_is_gone_does_not_hold_up_the_rest(watched: Watched) -> None:
+    control = watched.control
+    control.move(epoch=5, state=RunState.PAUSED, announced=False)
+
+    def spec_is_gone(step: str) -> None:
+        if step == "freeze":
+            raise ArtifactMissing(key="spec.json")
+
+    control.before = spec_is_gone
+    watched.clock.now_s = QUIET_S
+    watched.reconciler.step()
+    assert not control.row.announced
+
+
+@pytest.mark.parametrize("command", ["pause", "cancel"])
+def test_a_stop_that_died_half_way_is_undone_at_the_second_look(watched: Watched, command: str) -> None:
+    control = watched.control
+    _stop_by_half(control, command)
+    assert (control.row.state, control.money()) == (RunState.RUNNING, (BudgetState.FROZEN, 20))
+    watched.steps(3)
+    # One look: it may be a stop that lives, a moment before its compare-and-set.
+    assert control.money() == (BudgetState.FROZEN, 20)
+    watched.clock.now_s = LOOK_S
+    watched.steps(1)
+    assert (control.row.state, control.row.epoch, control.row.announced) == (RunState.RUNNING, 2, True)
+    assert control.money() == (BudgetState.OPEN, 20)
+    assert control.published == announcement(control.row)
+    control.published.clear()
+    watched.tell()
+    for look in range(2, 6):
+        watched.clock.now_s = look * LOOK_S
+        watched.steps(1)
+    assert (control.published, watched.said, control.row.epoch) == ([], [], 2)
+
+
+def test_a_stop_that_was_only_slow_stops_the_run_after_all(watched: Watched) -> None:
+    control = watched.control
+
+    def mended_meanwhile(step: str) -> None:
+        if step == "replace":
+            control.before = lambda _step: None
+            for look in range(2):
+                watched.clock.now_s = look * LOOK_S
+                watched.steps(1)
+            assert control.money() == (BudgetState.OPEN, 20)
+
+    control.before = mended_meanwhile
+    stopped = control.commands.pause(**control.named, reason="slowly")
+    assert (stopped.state, stopped.epoch, stopped.announced) == (RunState.PAUSED, 3, True)
+    assert control.money() == (BudgetState.FROZEN, 20)
+
+
+def test_money_that_a_person_froze_at_the_gateway_stays_frozen(watched: Watched) -> None:
+    control = watched.control
+    control.commands.pause(**control.named, reason="")
+    control.commands.resume(**control.named)
+    control.ledger.freeze(BudgetPath(**control.named), actor="anna")
+    for look in range(4):
+        watched.clock.now_s = look * LOOK_S
+        watched.steps(1)
+    assert (control.row.epoch, control.money()) == (3, (BudgetState.FROZEN, 20))
+
+
+def test_a_half_stop_waits_while_the_gateway_is_away(watched: Watched) -> None:
+    control = watched.control
+    _stop_by_half(control, "pause")
+    control.before = lambda step: _raise_away() if step in {"is_frozen_later", "thaw"} else None
+    for look in range(3):
+        watched.clock.now_s = look * LOOK_S
+        watched.steps(1)
+    assert (control.row.epoch, control.money()) == (1, (BudgetState.FROZEN, 20))
+    control.before = lambda _step: None
+    for look in range(3, 5):
+        watched.clock.now_s = look * LOOK_S
+        watched.steps(1)
+    assert (control.row.epoch, control.money()) == (2, (BudgetState.OPEN, 20))
+
+
+def _stop_by_half(control: Control, command: str) -> None:
+    def dies(step: str) -> None:
+        if step == "replace":
+            raise Killed
+
+    control.before = dies
+    with pytest.raises(Killed):
+        getattr(control.commands, command)(**control.named, reason="")
+    control.before = lambda _step: None
+
+
+class Killed(BaseException):
+    """The process ends here."""
 
 
 def _raise_away() -> None:

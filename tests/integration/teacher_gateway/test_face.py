@@ -86,7 +86,9 @@ def test_a_budget_is_made_once_found_again_and_not_made_with_other_ceilings(face
 def test_a_runs_money_is_frozen_before_it_ever_asked_for_any(face: Gateway) -> None:
     stub, spec = face.stub(), face.spec_of_a_run()
     freeze = pb.UpdateBudgetRequest(path=RUN, state=pb.BUDGET_STATE_FROZEN, fence=2, run_spec=artifact_message(spec))
-    assert stub.UpdateBudget(freeze).budget.state == pb.BUDGET_STATE_FROZEN
+    frozen = stub.UpdateBudget(freeze).budget
+    assert (frozen.state, frozen.fence) == (pb.BUDGET_STATE_FROZEN, 2)
+    assert stub.GetBudget(pb.GetBudgetRequest(path=RUN)).budget.fence == 2
     with pytest.raises(NotAllowedNow, match="frozen"):
         stub.Complete(completion())
     with pytest.raises(NotAllowedNow, match="later command"):
