@@ -108,6 +108,11 @@ class TelemetrySettings(BaseModel):
 
     log_level: LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
     otlp_endpoint: str = Field(default="", description="URL of an OTLP gRPC collector; empty: no traces")
+    handover_s: float = Field(
+        default=15.0,
+        ge=0,
+        description="seconds after which a replica reports gauges in place of another; longer than a scrape interval",
+    )
 
 
 class ProcessSettings(BaseSettings):

@@ -13,12 +13,15 @@ from baldistill.jobs.settings import JobSettings
 from baldistill.jobs.sql_registry import SqlJobRegistry
 from baldistill.jobs.watcher import JobWatcher
 from baldistill.runtime.handlers import ConsumerGroup
-from baldistill.runtime.launching import Job, JobKind, ShouldStop
+from baldistill.runtime.launching import Job, JobEnded, JobKind, ShouldStop
 from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from services.selector.adapters.torch_scorer import TorchStudentScorer
 from services.selector.handlers import on_scoring_shard_planned, on_shard_scored, on_stage_planned
 from services.selector.ports import StudentScorer
 from services.selector.score_job import score
+
+# What workers take from the registry.
+JOB_KINDS = (JobKind.SCORE,)
 
 
 def build_selector(
@@ -47,7 +50,13 @@ def worker_group(store: ArtifactStore, *, scorer: StudentScorer, progress: Progr
 
 
 def scoring_jobs(
-    store: ArtifactStore, *, engine: Engine, scorer: StudentScorer, progress: ProgressSource, settings: JobSettings
+    store: ArtifactStore,
+    *,
+    engine: Engine,
+    scorer: StudentScorer,
+    progress: ProgressSource,
+    settings: JobSettings,
+    on_job_ended: JobEnded = lambda _job, _age_s: None,
 ) -> JobWatcher:
     """Return what takes scorings outside of runs, started. They are done in this process, which has the student."""
 
@@ -57,13 +66,14 @@ def scoring_jobs(
     watcher = JobWatcher(
         registry=SqlJobRegistry(engine),
         owner=JobOwner(lock_folder=settings.locks),
-        kinds=[JobKind.SCORE],
+        kinds=JOB_KINDS,
         work=work,
         # Its manifest says all; nobody waits for a fact.
         on_done=lambda _job: None,
         on_failed=lambda _job, _error: None,
         capacity=settings.at_once,
         lease_s=settings.lease_s,
+        on_ended=on_job_ended,
     )
     watcher.start()
     return watcher

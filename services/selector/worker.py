@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from baldistill.rpc.health import HealthFaces
-from baldistill.runtime.connections import connect, consumers, ending, have_lag_reported
+from baldistill.runtime.connections import (
+    connect,
+    consumers,
+    ending,
+    have_jobs_reported,
+    have_lag_reported,
+    job_clock,
+)
 from baldistill.runtime.process import Process, Serving
 from baldistill.runtime.process_main import run_process
 from services.selector.adapters.torch_scorer import TorchStudentScorer
-from services.selector.composition import scoring_jobs, worker_group
+from services.selector.composition import JOB_KINDS, scoring_jobs, worker_group
 from services.selector.settings import SelectorWorkerSettings
 
 
@@ -27,13 +34,18 @@ def compose(settings: SelectorWorkerSettings, process: Process) -> Serving:
         scorer=scorer,
         progress=connections.progress,
         settings=settings.jobs,
+        on_job_ended=job_clock(process),
     )
     process.stack.callback(jobs.close)
     have_lag_reported(process, connections.bus, [group])
     return Serving(
         health=HealthFaces({group.name: connections.needs()}),
         # One member: the scorer takes one shard at a time.
-        background=[*consumers(process, connections.bus, group, members=1), ending("jobs", jobs.close)],
+        background=[
+            *consumers(process, connections.bus, group, members=1),
+            ending("jobs", jobs.close),
+            have_jobs_reported(process, connections.engine, JOB_KINDS, handover_s=settings.telemetry.handover_s),
+        ],
     )
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from baldistill.rpc.health import HealthFaces
 from baldistill.rpc.limits import ServerLimits
-from baldistill.runtime.connections import callers_known_by, connect, consumers, ending, have_lag_reported
+from baldistill.runtime.connections import (
+    callers_known_by,
+    connect,
+    consumers,
+    ending,
+    have_lag_reported,
+    reporting_turn,
+)
 from baldistill.runtime.process import Process, Serving
 from baldistill.runtime.process_main import run_process
+from baldistill.telemetry.observers import report_budgets
+from services.teacher_gateway.adapters.sql_gauges import read_gauged_budgets
 from services.teacher_gateway.composition import STATUSES, build_teacher_gateway
 from services.teacher_gateway.settings import TeacherGatewaySettings
 
@@ -33,6 +42,10 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
     facts, shards = gateway.groups
     service = gateway.service(store=connections.store, teacher=settings.teacher)
     have_lag_reported(process, connections.bus, gateway.groups)
+    turn, keeping_turn = reporting_turn(
+        connections.engine, name="budget-gauges", handover_s=settings.telemetry.handover_s
+    )
+    report_budgets(process.metrics, lambda: read_gauged_budgets(connections.engine) if turn.is_ours else [])
     return Serving(
         health=HealthFaces({service.name: connections.needs()}),
         background=[
@@ -40,6 +53,7 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
             *consumers(process, connections.bus, shards, members=settings.workers),
             # Workers would ask on until their shards are done.
             ending("teacher-calls", gateway.begin_drain),
+            keeping_turn,
         ],
         services=[service],
         verifier=callers_known_by(settings.policy, process),

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from baldistill.rpc.health import HealthFaces
-from baldistill.runtime.connections import callers_known_by, connect, consumers, ending, have_lag_reported
+from baldistill.runtime.connections import (
+    callers_known_by,
+    connect,
+    consumers,
+    ending,
+    have_jobs_reported,
+    have_lag_reported,
+    job_clock,
+)
 from baldistill.runtime.process import Process, Serving
 from baldistill.runtime.process_main import run_process
-from services.trainer.composition import build_trainer_service, process_generator
+from services.trainer.composition import JOB_KINDS, build_trainer_service, process_generator
 from services.trainer.registry import StudentRegistry
 from services.trainer.servers.servicer import TrainerServicer, bound
 from services.trainer.settings import TrainerSettings
@@ -26,6 +34,7 @@ def compose(settings: TrainerSettings, process: Process) -> Serving:
         bus=connections.bus,
         progress=connections.progress,
         jobs=settings.jobs,
+        on_job_ended=job_clock(process),
     )
     process.stack.callback(trainer.close)
     generator = process_generator(settings.jobs.logs) if settings.generate_worker else None
@@ -39,6 +48,7 @@ def compose(settings: TrainerSettings, process: Process) -> Serving:
         background=[
             *consumers(process, connections.bus, group, members=settings.consumers),
             ending("jobs", trainer.close),
+            have_jobs_reported(process, connections.engine, JOB_KINDS, handover_s=settings.telemetry.handover_s),
         ],
         services=[service],
         verifier=callers_known_by(settings.policy, process),

@@ -19,7 +19,7 @@ from baldistill.jobs.sql_registry import SqlJobRegistry
 from baldistill.jobs.watcher import JobWatcher
 from baldistill.runtime.handlers import ConsumerGroup, PublishFacts
 from baldistill.runtime.in_process_launcher import InProcessLauncher
-from baldistill.runtime.launching import Job, JobFailed, JobKind, JobLauncher
+from baldistill.runtime.launching import Job, JobEnded, JobFailed, JobKind, JobLauncher
 from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.runtime.retries import RetryPolicy
 from services.trainer.adapters.process_generator import ProcessGenerator
@@ -29,6 +29,9 @@ from services.trainer.outcomes import dead_letter_of, is_done, report_done, repo
 
 # A full disk or a store that is away: a minute, then a person is told. A service brings a more patient policy.
 _RETRIES = RetryPolicy(tries=3, first_delay_s=1.0)
+
+# What its processes take from the registry.
+JOB_KINDS = (JobKind.TRAIN, JobKind.EVALUATE)
 
 
 class Trainer:
@@ -76,6 +79,7 @@ def build_trainer_service(
     progress: ProgressSource,
     jobs: JobSettings,
     environment: Mapping[str, str] | None = None,
+    on_job_ended: JobEnded = lambda _job, _age_s: None,
 ) -> Trainer:
     """Return one replica of the trainer: jobs in SQL, each done by a process of its own. Takes jobs from now on.
 
@@ -98,12 +102,13 @@ def build_trainer_service(
     watcher = JobWatcher(
         registry=SqlJobRegistry(engine),
         owner=JobOwner(lock_folder=jobs.locks),
-        kinds=[JobKind.TRAIN, JobKind.EVALUATE],
+        kinds=JOB_KINDS,
         work=work,
         on_done=partial(report_done, store=store, publish=publish),
         on_failed=partial(report_failed, publish=publish, on_job_failed=bury),
         capacity=jobs.at_once,
         lease_s=jobs.lease_s,
+        on_ended=on_job_ended,
     )
     watcher.start()
     return Trainer(groups=[_group(store, watcher)], launcher=watcher)

@@ -65,7 +65,9 @@ def dead_letter_of(store: ArtifactStore, job: Job, error: Exception) -> Message 
         layout = load_frozen_run(store, job.spec).layout.stage(job.stage)
         batch = require_manifest(store, layout.batch).files["batch"]
         launching = RationalesCollected(**identity, spec=job.spec, batch=batch, budget_exhausted=job.budget_exhausted)
-    delivery = Delivery(message=encode(launching, source="trainer"), attempt=1, partition=0, position=0)
+    delivery = Delivery(
+        message=encode(launching, source="trainer", traceparent=job.traceparent), attempt=1, partition=0, position=0
+    )
     return to_dead_letter(delivery, group="trainer", error=error)
 
 

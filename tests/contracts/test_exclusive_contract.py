@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from sqlalchemy import Engine, text
 
 from baldistill.database.engine import writing
 from baldistill.database.exclusive import exclusively
+from baldistill.database.turns import ReportingTurn
 from baldistill.testing.databases import DATABASE_KINDS, new_location, open_test_database
 
 
@@ -71,6 +74,37 @@ def test_of_many_threads_one_at_a_time_is_in_it(engine: Engine) -> None:
 
     with ThreadPoolExecutor(max_workers=8) as threads:
         assert 1 <= sum(threads.map(enter, range(16))) <= 16
+
+
+def test_of_two_replicas_one_reports_until_it_ends_and_then_the_other(engine: Engine) -> None:
+    first, second = reporting(engine), reporting(engine)
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        stops = [threading.Event(), threading.Event()]
+        try:
+            threads.submit(first.run, stops[0])
+            wait_until(lambda: first.is_ours)
+            threads.submit(second.run, stops[1])
+            for _ in range(20):
+                assert (first.is_ours, second.is_ours) in {(True, False), (False, True), (False, False)}
+                time.sleep(0.02)
+            ended = 0 if first.is_ours else 1
+            stops[ended].set()
+            wait_until(lambda: (second, first)[ended].is_ours)
+            assert not (first, second)[ended].is_ours
+        finally:
+            for stop in stops:
+                stop.set()
+
+
+def reporting(engine: Engine) -> ReportingTurn:
+    return ReportingTurn(partial(exclusively, engine, "gauges"), handover_s=0, turn_s=0.2, ask_every_s=0.05)
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
 
 
 HOLDER = """

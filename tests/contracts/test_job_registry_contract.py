@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -203,3 +205,55 @@ def run_all(steps: list[Callable[[], None]]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_jobs_are_counted_by_kind_and_by_how_they_stand(shared: Shared) -> None:
+    for stage in range(4):
+        shared.registry.put(job(stage))
+        shared.clock.advance(1)
+    shared.registry.put(Job(tenant="acme", run_id="r", epoch=1, stage=9, spec=SPEC, kind=JobKind.SCORE))
+    done, failed, _running = shared.claim("a", limit=3)
+    shared.registry.finish(done, owner="a", epoch=1, state=JobState.DONE)
+    shared.registry.finish(failed, owner="a", epoch=1, state=JobState.FAILED, reason="no")
+    counts = shared.registry.count([JobKind.TRAIN, JobKind.EVALUATE])
+    assert {standing: number for (kind, standing), number in counts.items() if kind is JobKind.TRAIN} == {
+        "open": 1,
+        "running": 1,
+        "stopped": 0,
+        "done": 1,
+        "failed": 1,
+    }
+    assert {number for (kind, _), number in counts.items() if kind is JobKind.EVALUATE} == {0}
+    assert JobKind.SCORE not in {kind for kind, _ in counts}
+
+
+def test_a_claim_says_how_long_ago_its_job_was_launched_for_the_last_time(shared: Shared) -> None:
+    shared.registry.put(job())
+    shared.clock.advance(7)
+    (claim,) = shared.claim("a")
+    assert claim.age_s == 7
+    shared.registry.release(claim, owner="a")
+    shared.clock.advance(1)
+    shared.registry.put(job(epoch=2))
+    (again,) = shared.claim("a")
+    assert again.age_s == 8
+    shared.registry.finish(again, owner="a", epoch=2, state=JobState.FAILED, reason="no")
+    shared.registry.put(job(epoch=3))
+    shared.clock.advance(2)
+    (reopened,) = shared.claim("a")
+    assert reopened.age_s == 2
+
+
+def test_a_job_keeps_the_trace_of_its_newest_launch(shared: Shared) -> None:
+    traces = [f"00-{digit * 32}-{digit * 16}-01" for digit in "12"]
+    for epoch, trace in enumerate(traces, start=1):
+        shared.registry.put(dataclasses.replace(job(epoch=epoch), traceparent=trace))
+    (claim,) = shared.claim("a")
+    assert claim.job.traceparent == traces[1]
+    assert claim.job == job(epoch=2)
+
+
+def test_what_was_written_before_jobs_had_traces_is_read() -> None:
+    document = json.loads(job().to_json())
+    del document["traceparent"]
+    assert Job.from_json(json.dumps(document)) == job()

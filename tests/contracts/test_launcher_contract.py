@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from baldistill.artifacts.ports import ArtifactRef
 from baldistill.errors import PermanentError, RetryableError
+from baldistill.events.trace_context import carrying, current_traceparent
 from baldistill.jobs.owners import JobOwner
 from baldistill.jobs.sql_registry import SqlJobRegistry
 from baldistill.jobs.watcher import JobWatcher
@@ -41,11 +43,14 @@ class Recording:
         self.worked: list[tuple[int, int]] = []
         self.done: list[Job] = []
         self.failed: list[tuple[Job, Exception]] = []
+        self.ended: list[tuple[int, float]] = []
+        self.traces: set[tuple[str, str | None]] = set()
         self.errors: list[Exception] = []
         self.launcher = make(self)
 
     def work(self, one: Job, should_stop: Callable[[], bool]) -> None:
         self.worked.append((one.stage, one.epoch))
+        self.traces.add(("work", current_traceparent()))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -59,7 +64,12 @@ class Recording:
         finally:
             self.at_once -= 1
 
+    def on_done(self, one: Job) -> None:
+        self.traces.add(("done", current_traceparent()))
+        self.done.append(one)
+
     def on_failed(self, one: Job, error: Exception) -> None:
+        self.traces.add(("failed", current_traceparent()))
         self.failed.append((one, error))
 
     def settle(self) -> None:
@@ -71,7 +81,7 @@ class Recording:
 
 def in_process(recording: Recording) -> JobLauncher:
     return InProcessLauncher(
-        work=recording.work, on_done=recording.done.append, on_failed=recording.on_failed, retries=RETRIES
+        work=recording.work, on_done=recording.on_done, on_failed=recording.on_failed, retries=RETRIES
     )
 
 
@@ -92,8 +102,9 @@ def recording(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Record
                 owner=JobOwner(lock_folder=tmp_path / "locks"),
                 kinds=[JobKind.TRAIN],
                 work=recording.work,
-                on_done=recording.done.append,
+                on_done=recording.on_done,
                 on_failed=recording.on_failed,
+                on_ended=lambda one, age_s: recording.ended.append((one.stage, age_s)),
                 retries=RETRIES,
                 tick_s=0.02,
             )
@@ -188,3 +199,52 @@ def test_closing_stops_what_works_and_tells_nothing(recording: Recording) -> Non
     recording.go.set()
     assert recording.worked == [(1, 1)]
     assert (recording.done, recording.failed) == ([], [])
+
+
+def test_what_a_job_does_and_leads_to_goes_on_in_the_trace_of_whoever_launched_it(recording: Recording) -> None:
+    done, failed = (f"00-{digit * 32}-{digit * 16}-01" for digit in "12")
+    with carrying(done):
+        recording.launcher.launch(job(1))
+    recording.settle()
+    assert recording.traces == {("work", done), ("done", done)}
+    recording.traces.clear()
+    recording.errors = [PermanentError("no")]
+    with carrying(failed):
+        recording.launcher.launch(job(2))
+    recording.settle()
+    assert recording.traces == {("work", failed), ("failed", failed)}
+    recording.traces.clear()
+    recording.launcher.launch(job(3))
+    recording.settle()
+    assert recording.traces == {("work", None), ("done", None)}
+
+
+def test_what_is_told_under_a_newer_epoch_goes_on_in_the_newer_trace(recording: Recording) -> None:
+    older, newer = (f"00-{digit * 32}-{digit * 16}-01" for digit in "12")
+    with carrying(older):
+        recording.launcher.launch(job(1))
+    assert recording.begun.wait(30)
+    with carrying(newer):
+        recording.launcher.launch(job(1, epoch=2))
+    recording.settle()
+    assert recording.traces == {("work", older), ("done", newer)}
+
+
+def test_how_long_a_job_took_is_told_once_when_it_is_done_or_given_up_and_not_when_it_is_stopped(
+    recording: Recording,
+) -> None:
+    recording.launcher.launch(job(1))
+    assert recording.begun.wait(30)
+    recording.launcher.stop(tenant="acme", run_id="r")
+    recording.settle()
+    assert recording.ended == []
+    started_s = time.monotonic()
+    recording.errors = [MayPass(), MayPass(), MayPass()]
+    recording.launcher.launch(job(2))
+    recording.settle()
+    recording.launcher.launch(job(3))
+    recording.settle()
+    # A command has no page of metrics.
+    told = [] if isinstance(recording.launcher, InProcessLauncher) else [2, 3]
+    assert [stage for stage, _ in recording.ended] == told
+    assert all(0 <= age_s <= time.monotonic() - started_s for _, age_s in recording.ended)

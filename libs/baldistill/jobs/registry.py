@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,11 @@ class JobState(enum.Enum):
     FAILED = "failed"
 
 
+# As people count jobs: an open one that somebody works on is running.
+RUNNING = "running"
+STANDINGS = (*(state.value for state in JobState), RUNNING)
+
+
 class Standing(enum.Enum):
     """KEEP: go on. STOP: save and end. LOST: another has it; end at once."""
 
@@ -29,11 +34,15 @@ class Standing(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A job that one owner may work on. stops: tells this opening of the job from later ones. failures: so far."""
+    """A job that one owner may work on. stops: tells this opening of the job from later ones. failures: so far.
+
+    age_s: since its launch.
+    """
 
     job: Job
     stops: int
     failures: int
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +92,9 @@ class JobRegistry(Protocol):
 
     def has_open(self, kinds: Collection[JobKind]) -> bool:
         """Tell whether any job is open or still owned."""
+
+    def count(self, kinds: Collection[JobKind]) -> Mapping[tuple[JobKind, str], int]:
+        """Return how many jobs of each kind stand in each of `STANDINGS`, zeros included."""
 
     def find(self, *, tenant: str, name: str) -> JobRecord | None:
         """Return a job, or None."""

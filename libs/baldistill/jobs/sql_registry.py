@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from baldistill.database.clock import DatabaseClock, ServerClock
 from baldistill.database.engine import reading, writing
-from baldistill.jobs.registry import Claim, JobRecord, JobState, Standing
+from baldistill.jobs.registry import RUNNING, STANDINGS, Claim, JobRecord, JobState, Standing
 from baldistill.runtime.launching import Job, JobKind
 
 _JOBS = sa.Table(
@@ -46,7 +47,7 @@ class SqlJobRegistry:
     def put(self, job: Job) -> None:
         with writing(self._engine) as connection:
             now_ms = self._clock.now_ms(connection)
-            if self._raise_epoch_or_reopen(connection, job):
+            if self._raise_epoch_or_reopen(connection, job, now_ms=now_ms):
                 return
             savepoint = connection.begin_nested()
             try:
@@ -54,7 +55,7 @@ class SqlJobRegistry:
             except sa.exc.IntegrityError:
                 # Another process launched it between our look and our insert.
                 savepoint.rollback()
-                self._raise_epoch_or_reopen(connection, job)
+                self._raise_epoch_or_reopen(connection, job, now_ms=now_ms)
             else:
                 savepoint.commit()
 
@@ -89,7 +90,7 @@ class SqlJobRegistry:
                     .values(owner=owner, lease_until_ms=now_ms + int(lease_s * 1000))
                 )
                 if connection.execute(taken).rowcount == 1:
-                    claims.append(Claim(job=_job_of(row), stops=row["stops"], failures=row["failures"]))
+                    claims.append(_claim_of(row, now_ms=now_ms))
             return claims
 
     def beat(self, claim: Claim, *, owner: str, lease_s: float) -> Standing:
@@ -144,6 +145,17 @@ class SqlJobRegistry:
         with reading(self._engine) as connection:
             return connection.execute(statement).first() is not None
 
+    def count(self, kinds: Collection[JobKind]) -> Mapping[tuple[JobKind, str], int]:
+        is_owned = (_C.owner != _NOBODY).label("is_owned")
+        grouped = sa.select(_C.kind, _C.state, is_owned, sa.func.count().label("jobs"))
+        statement = grouped.where(_C.kind.in_([kind.value for kind in kinds])).group_by(_C.kind, _C.state, is_owned)
+        counts = Counter({(kind, standing): 0 for kind in kinds for standing in STANDINGS})
+        with reading(self._engine) as connection:
+            for row in connection.execute(statement):
+                is_running = row.is_owned and row.state == JobState.OPEN.value
+                counts[JobKind(row.kind), RUNNING if is_running else row.state] += row.jobs
+        return counts
+
     def find(self, *, tenant: str, name: str) -> JobRecord | None:
         statement = sa.select(_JOBS).where(_C.tenant == tenant, _C.name == name)
         with reading(self._engine) as connection:
@@ -152,12 +164,14 @@ class SqlJobRegistry:
             return None
         return JobRecord(job=_job_of(row), state=JobState(row["state"]), owner=row["owner"], reason=row["reason"])
 
-    def _raise_epoch_or_reopen(self, connection: sa.Connection, job: Job) -> bool:
+    def _raise_epoch_or_reopen(self, connection: sa.Connection, job: Job, *, now_ms: int) -> bool:
         """Change the job that is there; False where there is none."""
         newest = {"epoch": job.epoch, "document": job.to_json()}
         older = (*_named(job), _C.epoch <= job.epoch)
         ended = (*older, _C.state != JobState.OPEN.value)
-        reopened = {"state": JobState.OPEN.value, "failures": 0, "not_before_ms": 0, "reason": ""}
+        # A launch of its own: it waits behind those that were launched before it.
+        fresh = {"failures": 0, "not_before_ms": 0, "reason": "", "created_at_ms": now_ms}
+        reopened = {"state": JobState.OPEN.value, **fresh}
         connection.execute(sa.update(_JOBS).where(*ended).values(newest | reopened | {"stops": _C.stops + 1}))
         connection.execute(sa.update(_JOBS).where(*older).values(newest))
         return connection.execute(sa.select(_C.name).where(*_named(job))).first() is not None
@@ -181,6 +195,11 @@ def _claimable(kinds: Collection[JobKind], *, now_ms: int, trust_leases: bool) -
 
 def _job_of(row: Any) -> Job:
     return dataclasses.replace(Job.from_json(row["document"]), epoch=row["epoch"])
+
+
+def _claim_of(row: Any, *, now_ms: int) -> Claim:
+    age_s = max(0, now_ms - row["created_at_ms"]) / 1000
+    return Claim(job=_job_of(row), stops=row["stops"], failures=row["failures"], age_s=age_s)
 
 
 def _row_of(job: Job, *, now_ms: int) -> dict[str, object]:

@@ -18,9 +18,10 @@ from typing import TypeVar
 import structlog
 
 from baldistill.errors import BalDistillError, DependencyUnavailable, RetryableError, StorageFull
+from baldistill.events.trace_context import carrying
 from baldistill.jobs.owners import JobOwner
 from baldistill.jobs.registry import Claim, JobRegistry, JobState, Standing
-from baldistill.runtime.launching import Job, JobDisrupted, JobDone, JobFailed, JobKind, JobStopped, JobWork
+from baldistill.runtime.launching import Job, JobDisrupted, JobDone, JobEnded, JobFailed, JobKind, JobStopped, JobWork
 from baldistill.runtime.retries import OutagePolicy, RetryPolicy
 
 DEFAULT_LEASE_S = 10.0
@@ -46,6 +47,7 @@ class _Running:
     """A job that a thread of ours works on."""
 
     claim: Claim
+    claimed_at_s: float
     stop: threading.Event = field(default_factory=threading.Event)
     lost: threading.Event = field(default_factory=threading.Event)
 
@@ -60,7 +62,8 @@ class JobWatcher:
     """The JobLauncher port over a JobRegistry. `start` it once; `close` gives back what it works on.
 
     kinds: what this process can do.   work: done on a thread of its own, `capacity` at once.   on_done, on_failed:
-    publish what a job came to; asked again while a dependency is away.   retries: of a job's own failures.
+    publish what a job came to; asked again while a dependency is away.   on_ended: told once that is said; raises nothing.
+    retries: of a job's own failures.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class JobWatcher:
         work: JobWork,
         on_done: JobDone,
         on_failed: JobFailed,
+        on_ended: JobEnded = lambda _job, _age_s: None,
         capacity: int = 1,
         lease_s: float = DEFAULT_LEASE_S,
         tick_s: float = _TICK_S,
@@ -84,6 +88,7 @@ class JobWatcher:
         self._work = work
         self._on_done = on_done
         self._on_failed = on_failed
+        self._on_ended = on_ended
         self._capacity = capacity
         self._lease_s = lease_s
         self._tick_s = tick_s
@@ -103,7 +108,7 @@ class JobWatcher:
         self._thread.start()
 
     def launch(self, job: Job) -> None:
-        self._registry.put(job)
+        self._registry.put(job.in_current_trace())
         self._wake.set()
 
     def stop(self, *, tenant: str, run_id: str) -> None:
@@ -174,7 +179,7 @@ class JobWatcher:
             owner=self._owner.name, kinds=self._kinds, limit=room, lease_s=self._lease_s, trust_leases=trust_leases
         )
         for claim in claims:
-            one = _Running(claim=claim)
+            one = _Running(claim=claim, claimed_at_s=self._monotonic_s())
             # The thread that starts a job's process waits for its end: the kernel ends a child with this very thread.
             thread = threading.Thread(target=self._run, args=(one,), name=claim.job.name, daemon=True)
             with self._lock:
@@ -193,7 +198,8 @@ class JobWatcher:
     def _settle(self, one: _Running) -> None:
         job = one.claim.job
         try:
-            self._work(job, one.should_stop)
+            with carrying(job.traceparent):
+                self._work(job, one.should_stop)
         except LeaseLost:
             _log.error("job lost to another owner", job=job.name, run_id=job.run_id)
         except JobStopped:
@@ -242,10 +248,12 @@ class JobWatcher:
             record = self._patiently(one, find)
             waiting: Job | None = one.claim.job if record is None else record.job
             while waiting is not None:
-                self._patiently(one, partial(tell, waiting))
+                with carrying(waiting.traceparent):
+                    self._patiently(one, partial(tell, waiting))
                 waiting = self._patiently(one, partial(finish, epoch=waiting.epoch))
         except _GivenUp:
             return
+        self._on_ended(one.claim.job, one.claim.age_s + self._monotonic_s() - one.claimed_at_s)
 
     def _release(self, one: _Running, *, delay_s: float = 0.0, failed: bool = False) -> None:
         release = partial(self._registry.release, one.claim, owner=self._owner.name, delay_s=delay_s, failed=failed)

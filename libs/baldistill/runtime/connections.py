@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Engine, text
 
@@ -13,19 +14,23 @@ from baldistill.artifacts.ports import ArtifactStore
 from baldistill.bus.kafka.bus import open_bus
 from baldistill.bus.ports import Bus
 from baldistill.database.engine import open_database, reading
+from baldistill.database.exclusive import exclusively
 from baldistill.database.migrate import migrate
+from baldistill.database.turns import ReportingTurn
 from baldistill.events.publishing import FactPublisher
+from baldistill.jobs.sql_registry import SqlJobRegistry
 from baldistill.rpc.authentication import CachingVerifier, TokenVerifier
 from baldistill.rpc.client import RpcClient
 from baldistill.rpc.health import HealthCheck
 from baldistill.rpc.remote_verifier import RemoteTokenVerifier
 from baldistill.runtime.consumer import ConsumerLoop
 from baldistill.runtime.handlers import ConsumerGroup
+from baldistill.runtime.launching import JobEnded, JobKind
 from baldistill.runtime.process import Background, Process
 from baldistill.runtime.progress_publisher import ProgressPublisher
 from baldistill.runtime.run_states import RunStateView
 from baldistill.settings import PolicyAddress, ProcessSettings
-from baldistill.telemetry.observers import report_lag
+from baldistill.telemetry.observers import observe_job, report_jobs, report_lag
 
 # No store has it; asking for it shows that the store answers.
 _PROBED_KEY = "tenants/none/probe.json"
@@ -99,6 +104,33 @@ def ending(name: str, end: Callable[[], None]) -> Background:
 def have_lag_reported(process: Process, bus: Bus, groups: Sequence[ConsumerGroup]) -> None:
     """Report how far behind its topics each group is. Once per process: a gauge has one source."""
     report_lag(process.metrics, lambda: {(group.name, _ALL_TOPICS): bus.lag(group.name) for group in groups})
+
+
+def reporting_turn(engine: Engine, *, name: str, handover_s: float) -> tuple[ReportingTurn, Background]:
+    """Return who tells whether this replica reports, and what keeps its turn."""
+    turn = ReportingTurn(partial(exclusively, engine, name), handover_s=handover_s)
+    return turn, Background(name=name, run=turn.run)
+
+
+def have_jobs_reported(
+    process: Process, engine: Engine, kinds: Collection[JobKind], *, handover_s: float
+) -> Background:
+    """Report the jobs of some kinds, by one replica at a time. Once per process. Return what keeps its turn."""
+    registry = SqlJobRegistry(engine)
+    names = "-".join(sorted(kind.value for kind in kinds))
+    turn, keeping = reporting_turn(engine, name=f"{names}-gauges", handover_s=handover_s)
+
+    def jobs() -> Mapping[tuple[str, str], int]:
+        counts = registry.count(kinds) if turn.is_ours else {}
+        return {(kind.value, standing): number for (kind, standing), number in counts.items()}
+
+    report_jobs(process.metrics, jobs)
+    return keeping
+
+
+def job_clock(process: Process) -> JobEnded:
+    """Return what observes how long jobs take."""
+    return lambda job, age_s: observe_job(process.metrics, kind=job.kind.value, duration_s=age_s)
 
 
 def callers_known_by(policy: PolicyAddress, process: Process) -> TokenVerifier:

@@ -6,6 +6,7 @@ import queue
 import threading
 
 from baldistill.errors import RetryableError
+from baldistill.events.trace_context import carrying
 from baldistill.runtime.launching import Job, JobDone, JobFailed, JobStopped, JobWork
 from baldistill.runtime.retries import RetryPolicy
 
@@ -41,6 +42,7 @@ class InProcessLauncher:
         self._thread.start()
 
     def launch(self, job: Job) -> None:
+        job = job.in_current_trace()
         with self._lock:
             there = self._entries.get((job.tenant, job.name))
             if there is not None:
@@ -83,10 +85,12 @@ class InProcessLauncher:
         attempt = 1
         while not entry.stop.is_set():
             try:
-                self._work(entry.job, entry.stop.is_set)
+                with carrying(entry.job.traceparent):
+                    self._work(entry.job, entry.stop.is_set)
                 # Forgotten first: a launch that comes from now on makes a job of its own and is not lost.
                 self._forget(entry)
-                self._on_done(entry.job)
+                with carrying(entry.job.traceparent):
+                    self._on_done(entry.job)
             except JobStopped:
                 return
             except RetryableError as error:
@@ -105,7 +109,8 @@ class InProcessLauncher:
 
     def _fail(self, entry: _Entry, error: Exception) -> None:
         self._forget(entry)
-        self._on_failed(entry.job, error)
+        with carrying(entry.job.traceparent):
+            self._on_failed(entry.job, error)
 
     def _forget(self, entry: _Entry) -> None:
         with self._lock:

@@ -7,11 +7,12 @@ import enum
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeAlias
 
 from baldistill.artifacts.ports import ArtifactRef
 from baldistill.errors import BalDistillError, PermanentError, RetryableError
+from baldistill.events.trace_context import current_traceparent
 
 _NAME_DIGITS = 24
 
@@ -31,7 +32,8 @@ class Job:
     TRAIN: a stage's training and evaluation (stage 0: evaluation alone).   EVALUATE, SCORE: of `examples` by the student
     of this run and stage, answers of at most `max_new_tokens` tokens.
     epoch: of the launch; what the job leads to is reported under the newest one.
-    budget_exhausted: the batch that the job trains on ended with the budget.
+    budget_exhausted: the batch that the job trains on ended with the budget.   traceparent: what the job leads to goes on
+    in this trace; given by the launcher, and no part of what the job is.
     """
 
     tenant: str
@@ -43,6 +45,7 @@ class Job:
     kind: JobKind = JobKind.TRAIN
     examples: ArtifactRef | None = None
     max_new_tokens: int = 0
+    traceparent: str | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -51,6 +54,10 @@ class Job:
             return f"{self.kind.value}-{self.run_id}-{self.stage}"
         asked = json.dumps([self.run_id, self.stage, self.examples.key, self.examples.sha256, self.max_new_tokens])
         return f"{self.kind.value}-{hashlib.sha256(asked.encode()).hexdigest()[:_NAME_DIGITS]}"
+
+    def in_current_trace(self) -> Self:
+        """Return the job as part of the trace of the work at hand, unless it is part of one already."""
+        return self if self.traceparent else dataclasses.replace(self, traceparent=current_traceparent())
 
     def to_json(self) -> str:
         """Return the job as JSON, for whoever carries it."""
@@ -90,6 +97,8 @@ ShouldStop: TypeAlias = Callable[[], bool]
 JobWork: TypeAlias = Callable[[Job, ShouldStop], None]
 JobDone: TypeAlias = Callable[[Job], None]
 JobFailed: TypeAlias = Callable[[Job, Exception], None]
+# Told at a job's end, done or failed: seconds since its launch.
+JobEnded: TypeAlias = Callable[[Job, float], None]
 
 
 class JobLauncher(Protocol):

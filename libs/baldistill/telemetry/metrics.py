@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from baldistill.telemetry.declarations import Kind, Label, Metric
 
+# The newest open runs first; further ones are left out.
+MOST_REPORTED_TENANTS = 100
+MOST_REPORTED_RUNS = 200
+
 _METHOD = Label(name="method", bound="the methods that the process serves, and `unknown`", most=64)
 _CODE = Label(name="code", bound="gRPC's 17 status codes", most=17)
 _GROUP = Label(name="group", bound="the consumer groups of the services", most=16)
 _TOPIC = Label(name="topic", bound="one per fact, and its dead letters", most=64)
 _OUTCOME = Label(name="outcome", bound="what a delivery can come to (runtime/outcomes.py)", most=16)
 _STATE = Label(name="state", bound="the states of a run", most=8)
-_TENANT = Label(name="tenant", bound="the first 100 tenants; further ones are left out", most=100)
-_RUN = Label(name="run", bound="at most 200 open runs; further ones are left out", most=200)
+_TENANT = Label(name="tenant", bound="the first 100 tenants; further ones are left out", most=MOST_REPORTED_TENANTS)
+_RUN = Label(
+    name="run",
+    bound="the newest 200 runs that are open or ended within a day, and empty",
+    most=MOST_REPORTED_RUNS + 1,
+)
 _FACE = Label(name="face", bound="the gRPC services of the process", most=8)
 _CHECK = Label(name="check", bound="what a service needs: database, store, bus, ...", most=16)
 _JOB_KIND = Label(name="kind", bound="kinds of launched work: train, evaluate, score", most=8)
@@ -91,13 +99,14 @@ POLICY_RUNS = Metric(
 LAUNCHER_JOBS = Metric(
     name="baldistill_launcher_state_jobs",
     kind=Kind.GAUGE,
-    help="Launched jobs (training, evaluation) by state.",
+    help="Launched jobs (training, evaluation, scoring) by state; reported by one replica of those who do them, absent"
+    " while the database is away.",
     labels=(_JOB_KIND, _JOB_STATE),
 )
 LAUNCHER_JOB_DURATION = Metric(
     name="baldistill_launcher_job_duration_seconds",
     kind=Kind.HISTOGRAM,
-    help="Seconds from a job's launch to its end.",
+    help="Seconds from a job's launch to its end, done or failed, waiting included.",
     labels=(_JOB_KIND,),
     # From a test's training to a night's.
     buckets=(1.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0),
@@ -118,7 +127,8 @@ BUDGETS: dict[tuple[str, str], Metric] = {
     (quantity, unit): Metric(
         name=f"baldistill_teacher_gateway_budget_{quantity}_{unit}",
         kind=Kind.GAUGE,
-        help=f"A run's budget in {unit}: {meaning}. An empty run is the tenant's own budget.",
+        help=f"A run's budget in {unit}: {meaning}. An empty run is the tenant's own budget, which its"
+        " runs are counted in as well.",
         labels=(_TENANT, _RUN),
     )
     for quantity, meaning in _BUDGET_HELP.items()

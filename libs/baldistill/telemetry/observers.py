@@ -81,7 +81,7 @@ def report_runs(metrics: ProcessMetrics, runs: Callable[[], Mapping[tuple[str, s
 
 
 def report_jobs(metrics: ProcessMetrics, jobs: Callable[[], Mapping[tuple[str, str], int]]) -> None:
-    """Report jobs. jobs: how many, by (kind, state)."""
+    """Report jobs. jobs: how many, by (kind, state); empty where another replica reports them."""
 
     def read() -> Iterable[Sample]:
         return [Sample(metric=LAUNCHER_JOBS, value=number, labels=labels) for labels, number in jobs().items()]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, func, insert, or_, select, update
 
 from baldistill.database.insertion import insert_once
 from services.teacher_gateway.adapters.sql_counters import lock_windows_of_budget
@@ -206,20 +206,28 @@ def tree_of(connection: Connection, path: BudgetPath, *, now_ms: int) -> list[Bu
     mine += [columns.run_id == path.run_id] if path.run_id else []
     mine += [columns.stage == path.stage] if path.stage != NO_STAGE else []
     mine += [columns.domain == path.domain] if path.domain else []
+    return statuses_of(connection, select(columns.budget_id).where(*mine), now_ms=now_ms)
+
+
+def statuses_of(connection: Connection, budget_ids: Select[tuple[int]], *, now_ms: int) -> list[BudgetStatus]:
+    """Return budgets in their current windows, those above before those below."""
+    columns, wanted = BUDGETS.c, budget_ids.subquery()
     is_current = or_(
         *(
             and_(columns.window_kind == kind.value, WINDOWS.c.window_start_ms == window_start_ms(kind, now_ms))
             for kind in WindowKind
         )
     )
-    joined = BUDGETS.outerjoin(WINDOWS, and_(WINDOWS.c.budget_id == columns.budget_id, is_current))
+    joined = BUDGETS.join(wanted, wanted.c.budget_id == columns.budget_id).outerjoin(
+        WINDOWS, and_(WINDOWS.c.budget_id == columns.budget_id, is_current)
+    )
     counters = [
         func.coalesce(WINDOWS.c[f"{counter}_{unit}"], 0).label(f"{counter}_{unit}")
         for counter in ("spent", "held", "unknown")
         for unit in UNITS
     ]
-    order = (columns.run_id, columns.stage, columns.domain)
-    statement = select(BUDGETS, *counters).select_from(joined).where(*mine).order_by(*order)
+    order = (columns.tenant, columns.run_id, columns.stage, columns.domain)
+    statement = select(BUDGETS, *counters).select_from(joined).order_by(*order)
     return [_status_of(row, now_ms=now_ms) for row in connection.execute(statement).mappings()]
 
 
