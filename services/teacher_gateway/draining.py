@@ -20,8 +20,9 @@ class Drain:
     @contextmanager
     def call(self) -> Iterator[None]:
         """Count one attempt, from its reserve to its booking. Raises DependencyUnavailable where the end has begun."""
-        self._refuse_if_stopping()
         with self._changed:
+            # Under the lock, so that `finish` sees whoever got past this.
+            self._refuse_if_stopping()
             self._under_way += 1
         try:
             yield

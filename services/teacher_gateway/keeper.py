@@ -64,4 +64,8 @@ class LedgerKeeper:
 
     def _run(self) -> None:
         while not self._stop.wait(BEAT_S):
-            self.beat_once()
+            try:
+                self.beat_once()
+            # Without its beat this living owner would be swept as a dead one, and what it sent be booked as UNKNOWN.
+            except Exception as error:  # noqa: BLE001
+                self._log.error("a_round_of_the_keeper_failed", error=type(error).__name__, exc_info=error)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from baldistill.artifacts.ports import ArtifactStore, Manifest
 from baldistill.errors import InvalidInput
@@ -15,6 +16,9 @@ from baldistill.student.files import TOKENIZER_ROLE_PREFIX, adapter_files
 from services.trainer.answering import StudentAnswer, answer_texts
 from services.trainer.evaluation.reports import EvaluationReport
 from services.trainer.model_card import model_card
+
+if TYPE_CHECKING:
+    from baldistill.student.loading import Student
 
 
 def export_student(store: ArtifactStore, frozen: FrozenRun, *, stage: int, folder: Path) -> Path:
@@ -54,13 +58,18 @@ def predict(
 
     Raises InvalidInput where there is no such student, ArtifactMissing, ArtifactCorrupt.
     """
+    return answer_texts(loaded_student(store, frozen, stage=stage), frozen, texts, on_answered=on_answered)
+
+
+def loaded_student(store: ArtifactStore, frozen: FrozenRun, *, stage: int) -> Student:
+    """Return a stage's student, ready to answer; stage 0 is the zero-shot base model. Raises as `predict` does."""
     student = None if stage == 0 else _require_student(store, frozen, stage=stage)
     # Deferred: torch takes seconds to import, a wrong stage is told at once.
     from baldistill.student.precision import begin_student_compute
     from baldistill.student.trained import load_run_student
 
     begin_student_compute(threads=frozen.spec.threads)
-    return answer_texts(load_run_student(store, frozen, student), frozen, texts, on_answered=on_answered)
+    return load_run_student(store, frozen, student)
 
 
 def trained_stages(store: ArtifactStore, frozen: FrozenRun) -> list[int]:

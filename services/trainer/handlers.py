@@ -36,7 +36,11 @@ def on_rationales_collected(
 
 
 def on_run_ended(event: RunPaused | RunCancelled | RunFailed, *, launcher: JobLauncher) -> Sequence[Fact]:
-    """Stop the run's jobs; what they had is in their checkpoints."""
+    """Stop the run's jobs; what they had is in their checkpoints.
+
+    RunBlocked is not among these facts: a job spends no money of the teacher's, and depends on nothing but a batch that is
+    whole. It goes on while a person looks; what it makes is reported under the epoch that resumes the run (ADR 20).
+    """
     launcher.stop(tenant=event.tenant, run_id=event.run_id)
     return []
 

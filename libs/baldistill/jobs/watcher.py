@@ -147,7 +147,11 @@ class JobWatcher:
     def _watch(self) -> None:
         # Beating goes on until the last job has ended: its process is alive for so long.
         while not self._closing.is_set() or self._running:
-            self.tick()
+            try:
+                self.tick()
+            # Without its beat every job here is another's within a lease, and nothing is taken any more.
+            except Exception as error:  # noqa: BLE001
+                _log.error("a round over the jobs failed", error=type(error).__name__, exc_info=error)
             self._wake.wait(self._tick_s)
             self._wake.clear()
 

@@ -256,7 +256,9 @@ class EvaluateStudentResponse(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Names the work and the manifest that appears when it is done. Equal requests have equal names."""
+    """Names the work and the manifest that appears when it is done, with the files `metrics` (scores by domain, as the
+    student's task scores) and `predictions`. Equal requests have equal names.
+    """
     def __init__(
         self,
         *,

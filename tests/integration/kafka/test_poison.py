@@ -56,12 +56,13 @@ def test_poison_of_every_kind_is_buried_with_its_reason_and_the_partition_goes_o
         return [StageFailed(tenant="t", run_id=event.run_id, epoch=1, stage=0, service="test", reason="done")]
 
     good = submitted("good")
+    strange = {**good.headers, "ce_type": "somebody.Elses", "note": "Grüße"}
     bus.publish([running("good"), running("no-artifact")])
     bus.publish(
         [
             Message(topic=TOPIC, key="", value=b"\xff\x00garbage"),
             Message(topic=TOPIC, key="x", value=b"\xff\x00garbage", headers=good.headers),
-            Message(topic=TOPIC, key="y", value=good.value, headers={**good.headers, "ce_type": "somebody.Elses"}),
+            Message(topic=TOPIC, key="y", value=good.value, headers=strange),
             submitted("no-artifact"),
             submitted("nobody-announced-it"),
             good,
@@ -97,6 +98,7 @@ def test_poison_of_every_kind_is_buried_with_its_reason_and_the_partition_goes_o
         "UndecodableMessage", "UndecodableMessage", "UndecodableMessage", "ArtifactMissing", "RunNeverAnnounced",
     ]  # fmt: skip
     assert "somebody.Elses" in letters[2].reason
+    assert letters[2].original.headers["note"] == "Grüße"
     assert "tenants/t/spec.json" in letters[3].reason
     assert letters[3].original.value == submitted("no-artifact").value
     assert counts.total(Outcome.UNDECODABLE) == 3

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from baldistill.artifacts.layout import evaluation_manifest
@@ -18,6 +20,7 @@ from baldistill.errors import AccessDenied, AlreadyThere, DependencyUnavailable,
 from baldistill.rpc.messages import artifact_message
 from baldistill.runtime.launching import Job, JobKind, JobStopped
 from baldistill.runtime.progress import no_progress_of_any
+from baldistill.tasks.comparison import best_word_f1
 from baldistill.testing.faces import Face, serving
 from baldistill.testing.small_runs import RUN_ID, TENANT, SmallRun
 from baldistill.v1 import trainer_pb2 as pb
@@ -76,6 +79,35 @@ class Scene:
         rows = [{"id": "e1", "domain": "billing", "input": "The refund number 7", "answer": "billing"}]
         folder = f"tenants/{tenant}/datasets/mine"
         return store_table(self.run.store, folder=folder, name="examples", schema=EXAMPLES, rows=rows)
+
+    def evaluation(self, examples: ArtifactRef) -> Job:
+        return evaluation(self.run, examples)
+
+    def evaluated(self, job: Job) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        return evaluated(job, self.run)
+
+
+def evaluation(run: SmallRun, examples: ArtifactRef) -> Job:
+    """Return the job that asks for the zero-shot student's answers."""
+    return Job(
+        tenant=TENANT,
+        run_id=RUN_ID,
+        epoch=1,
+        stage=0,
+        spec=run.spec,
+        kind=JobKind.EVALUATE,
+        examples=examples,
+        max_new_tokens=4,
+    )
+
+
+def evaluated(job: Job, run: SmallRun) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Do a job and return its report and its predictions."""
+    evaluate(job, lambda: False, store=run.store, progress=no_progress_of_any)
+    manifest = run.store.find_manifest(evaluation_manifest(tenant=TENANT, name=job.name))
+    assert manifest is not None
+    report = json.loads(run.store.read_bytes(manifest.files["metrics"]))["report"]
+    return report, list(read_table(run.store, manifest.files["predictions"]))
 
 
 @pytest.fixture
@@ -144,29 +176,54 @@ def test_an_evaluation_is_launched_under_a_name_that_its_request_decides(scene: 
     assert scene.launched.jobs[-1].max_new_tokens == 200
 
 
-def test_an_evaluation_stores_answers_and_counts_once(scene: Scene) -> None:
-    examples = scene.examples()
-    job = Job(
-        tenant=TENANT,
-        run_id=RUN_ID,
-        epoch=1,
-        stage=0,
-        spec=scene.run.spec,
-        kind=JobKind.EVALUATE,
-        examples=examples,
-        max_new_tokens=4,
-    )
+def test_an_evaluation_stores_answers_and_scores_once(scene: Scene) -> None:
+    job = scene.evaluation(scene.examples())
     with pytest.raises(JobStopped):
         evaluate(job, lambda: True, store=scene.run.store, progress=no_progress_of_any)
-    evaluate(job, lambda: False, store=scene.run.store, progress=no_progress_of_any)
-    manifest = scene.run.store.find_manifest(evaluation_manifest(tenant=TENANT, name=job.name))
-    assert manifest is not None
-    (row,) = read_table(scene.run.store, manifest.files["answers"])
+    report, (row,) = scene.evaluated(job)
     assert (row["id"], row["truth"]) == ("e1", "billing")
-    correct = int(row["prediction"] == "billing")
-    assert manifest.attributes == {"domains": {"billing": {"items": 1, "correct": correct}}}
+    billing = report["domains"]["billing"]
+    assert (report["metric"], report["items"], billing["items"]) == ("f1", 1, 1)
+    assert billing["correct"] == int(row["is_correct"]) == int(row["prediction"] == "billing")
+    assert billing["answer_nll"] == row["answer_nll"] > 0
+    # The run's domains and groups, asked for or not.
+    assert report["domains"]["login"]["items"] == 0
     # Done already: nothing is loaded, nothing is asked.
     evaluate(job, lambda: True, store=scene.run.store, progress=no_progress_of_any)
+
+
+def test_an_evaluation_scores_as_the_students_own_task_does(tmp_path: Path, tiny_base: Path) -> None:
+    store = LocalArtifactStore(tmp_path / "store")
+    run = SmallRun.create(store, base=tiny_base, pool=SIZES, test=SIZES, task={"kind": "abstractive_qa"})
+    asked = {"e1": "refund the seven", "e2": "nothing at all"}
+    rows = [{"id": one, "domain": "billing", "input": "Which refund?", "answer": text} for one, text in asked.items()]
+    examples = store_table(store, folder=f"tenants/{TENANT}/mine", name="examples", schema=EXAMPLES, rows=rows)
+    report, answered = evaluated(evaluation(run, examples), run)
+    credit = [best_word_f1(row["prediction"], [row["truth"]]).credit for row in answered]
+    assert [row["credit"] for row in answered] == credit
+    assert report["metric"] == "word_f1"
+    assert report["domains"]["billing"]["score"] == sum(credit) / 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([], "no rows"),
+        ([("a", "billing", "x", " ")], "row 1: `answer`"),
+        ([("a", "billing", None, "y")], "row 1: `input`"),
+        ([("a", "billing", "x", "y"), ("a", "login", "x", "y")], "same id"),
+    ],
+)
+def test_examples_that_cannot_be_scored_are_refused_before_a_student_is_loaded(
+    scene: Scene, rows: list[tuple[str | None, ...]], told: str
+) -> None:
+    names = ("id", "domain", "input", "answer")
+    schema = pa.schema([(name, pa.string()) for name in names])
+    table = [dict(zip(names, row, strict=True)) for row in rows]
+    examples = store_table(scene.run.store, folder=f"tenants/{TENANT}/mine", name="examples", schema=schema, rows=table)
+    job = scene.evaluation(examples)
+    with pytest.raises(InvalidInput, match=told):
+        evaluate(job, lambda: False, store=scene.run.store, progress=no_progress_of_any)
 
 
 def test_strangers_learn_nothing_and_change_nothing(scene: Scene) -> None:

@@ -20,7 +20,7 @@ from baldistill.bus.in_process import InProcessBus
 from baldistill.bus.ports import BusConsumer
 from baldistill.events.codec import decode
 from baldistill.events.dead_letters import dead_letter_topic, read_dead_letter
-from baldistill.events.facts import Fact, RationalesCollected, StageFailed, StudentTrained
+from baldistill.events.facts import Fact, RationalesCollected, RunBlocked, StageFailed, StudentTrained
 from baldistill.jobs.settings import JobSettings
 from baldistill.runtime.launching import Job
 from baldistill.runtime.progress import always, no_progress_of_any
@@ -256,3 +256,14 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_blocked_runs_training_goes_on_and_is_reported_under_the_epoch_that_resumes_it(machine: Machine) -> None:
+    run = machine.run(epochs=1)
+    trainer = machine.trainer()
+    assert RunBlocked not in trainer.groups[0].handlers
+    assert deliver(trainer, collected(run)) == []
+    under_the_blocked_epoch = machine.hear()
+    assert (type(under_the_blocked_epoch), under_the_blocked_epoch.epoch) == (StudentTrained, 1)
+    assert [(type(fact), fact.epoch) for fact in deliver(trainer, collected(run, epoch=2))] == [(StudentTrained, 2)]
+    assert machine.hears_nothing_more()

@@ -127,6 +127,13 @@ def test_a_dead_letter_blocks_the_run(policy: Policy) -> None:
     assert policy.state() is RunState.BLOCKED
 
 
+def test_a_student_that_comes_while_its_run_is_blocked_moves_nothing(policy: Policy) -> None:
+    (planned,) = policy.handle(policy.submit())
+    block_run(event=planned, topic=planned.TOPIC, reason="artifact is corrupt", registry=policy.registry)
+    assert policy.handle(policy.trained(1)) == []
+    assert policy.state() is RunState.BLOCKED
+
+
 def test_a_ceiling_that_is_reached_pauses_the_run_once(policy: Policy) -> None:
     policy.handle(policy.submit())
     reached = CeilingReached(**policy.identity, stage=1, reason="7 of 7 spent")

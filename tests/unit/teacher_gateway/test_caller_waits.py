@@ -190,6 +190,31 @@ def test_a_keeper_trusts_leases_only_two_leases_after_the_database_was_away() ->
     assert ledger.trusted == [False, False, True, False, False, True]
 
 
+def test_a_keeper_beats_on_after_a_round_that_no_outage_explains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.teacher_gateway.keeper.BEAT_S", 0.001)
+
+    class FailingOnce:
+        beats = 0
+
+        def __init__(self) -> None:
+            self.swept = threading.Event()
+
+        def beat(self) -> None:
+            self.beats += 1
+            if self.beats == 1:
+                raise ValueError("a row that nobody can read")
+
+        def sweep(self, *, trust_leases: bool) -> int:
+            self.swept.set()
+            return 0
+
+    ledger: Any = FailingOnce()
+    keeper = LedgerKeeper(ledger=ledger, bookings=PendingBookings(ledger), lease_s=15)
+    keeper.start()
+    assert ledger.swept.wait(30)
+    keeper.close()
+
+
 def test_a_polite_end_begins_no_call_and_waits_for_those_under_way(ledger: FailingLedger) -> None:
     caller, teacher, _ = caller_over(ledger)
     drain = caller._drain

@@ -15,8 +15,8 @@ def partition_of(message: Message, *, partitions: int) -> int:
 
 
 def wire_headers(message: Message) -> list[tuple[str, bytes]]:
-    """Return headers as the broker carries them."""
-    return [(name, text.encode("ascii")) for name, text in message.headers.items()]
+    """Return headers as the broker carries them. Ours are ASCII; what others wrote goes to the dead letters with theirs."""
+    return [(name, text.encode()) for name, text in message.headers.items()]
 
 
 def read_record(record: Any, *, topic: str) -> Message:
@@ -25,5 +25,5 @@ def read_record(record: Any, *, topic: str) -> Message:
         topic=topic,
         key=(record.key or b"").decode("utf-8", errors="replace"),
         value=record.value or b"",
-        headers={name: (value or b"").decode("ascii", errors="replace") for name, value in record.headers or ()},
+        headers={name: (value or b"").decode("utf-8", errors="replace") for name, value in record.headers or ()},
     )
