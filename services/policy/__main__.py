@@ -19,6 +19,7 @@ from baldistill.events.facts import FACTS, Fact
 from baldistill.events.publishing import FactPublisher
 from baldistill.rpc.client import RpcClient
 from baldistill.rpc.health import HealthCheck, HealthFaces
+from baldistill.runtime.connections import reporting_turn
 from baldistill.runtime.consumer import ConsumerLoop
 from baldistill.runtime.process import Background, Process, Serving
 from baldistill.runtime.process_main import run_process
@@ -103,8 +104,8 @@ def _serving(
         now=_now,
     )
     report_lag(process.metrics, lambda: {(policy.group.name, _ALL_TOPICS): bus.lag(policy.group.name)})
-    # Else the sum over replicas would count every run as often as there are replicas.
-    report_runs(process.metrics, lambda: policy.registry.count_by_state() if reconciler.is_leading else {})
+    turn, keeping_turn = reporting_turn(engine, name="run-gauges", handover_s=settings.telemetry.handover_s)
+    report_runs(process.metrics, lambda: policy.registry.count_by_state() if turn.is_ours else {})
 
     def on_fact(fact: Fact) -> None:
         sightings.note(fact)
@@ -122,6 +123,7 @@ def _serving(
             *_consumers(settings, process, bus=bus, policy=policy),
             Background(name="tail", run=tail.run),
             Background(name="reconciler", run=reconciler.run),
+            keeping_turn,
         ],
         services=[bound(servicer)],
         verifier=OwnTokens(tenants),

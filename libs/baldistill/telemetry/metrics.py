@@ -84,8 +84,8 @@ CONSUMER_HANDLING = Metric(
 CONSUMER_LAG = Metric(
     name="baldistill_consumer_lag_messages",
     kind=Kind.GAUGE,
-    help="Messages that a consumer group has not committed yet (topic `all`: of its topics together); absent while the"
-    " broker is away.",
+    help="Messages that a consumer group has not committed yet (topic `all`: of its topics together); each replica reports"
+    " its whole group, so take `max`; absent while the broker is away.",
     labels=(_GROUP, _TOPIC),
 )
 

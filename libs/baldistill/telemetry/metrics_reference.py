@@ -8,12 +8,15 @@ from baldistill.telemetry.metrics import METRICS
 
 _HEAD = """# Metrics
 
-Every process serves Prometheus metrics at `/metrics` of `BALDISTILL_SERVER__METRICS_LISTEN`, and there `/healthz` (the
-process lives) and `/readyz` (what its services need is there; else 503 with what is lacking). Names are
-`baldistill_<service>_<noun>_<unit>[_total]`; `process`, `rpc`, `consumer` and `launcher` are parts that services share.
-Labels have bounds: further values are counted as `other`, further gauges are left out. A gauge whose source is away is
-absent, never stale. Besides, there are `process_*` (CPU, memory, file descriptors). Made from
-`libs/baldistill/telemetry/metrics.py` by `python -m baldistill.telemetry.metrics_reference`.
+Every process serves Prometheus metrics at `/metrics` of `BALDISTILL_SERVER__METRICS_LISTEN`, and there `/healthz`
+(the process lives) and `/readyz` (what its services need is there; else 503 with what is lacking). Names are
+`baldistill_<service>_<noun>_<unit>[_total]`; `process`, `rpc`, `consumer` and `launcher` are parts that services
+share. Labels have bounds: further values are counted as `other`, further gauges are left out. A gauge whose source is
+away is absent, never stale. Runs, jobs and budgets are reported by one replica at a time, so that they may be summed;
+after it died they are absent until another has waited for `BALDISTILL_TELEMETRY__HANDOVER_S`, which is to be longer
+than the scrape interval. A tenant's budget (`run=""`) includes its runs: sum one or the other. Besides, there are
+`process_*` (CPU, memory, file descriptors). Made from `libs/baldistill/telemetry/metrics.py` by `python -m
+baldistill.telemetry.metrics_reference`.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|

@@ -43,7 +43,7 @@ def test_the_process_is_composed_without_torch_and_without_anything_being_there(
     )
     assert ran.returncode == 0, ran.stderr
     threads, faces, modules = ran.stdout.splitlines()
-    assert threads.split() == ["policy-0", "policy-1", "policy-2", "tail", "reconciler"]
+    assert threads.split() == ["policy-0", "policy-1", "policy-2", "tail", "reconciler", "run-gauges"]
     assert faces == "baldistill.v1.PolicyService"
     assert modules == "[]"
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -17,16 +18,29 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from baldistill.artifacts.ports import ArtifactRef
 from baldistill.bus.in_process import InProcessBus
 from baldistill.errors import InvalidInput
-from baldistill.events.facts import ExamplesSelected, Fact, RunState, RunStateChanged, StagePlanned
+from baldistill.events.facts import (
+    BaselineEvaluated,
+    ExamplesSelected,
+    Fact,
+    RunState,
+    RunStateChanged,
+    RunSubmitted,
+    StagePlanned,
+)
 from baldistill.events.publishing import FactPublisher
 from baldistill.events.trace_context import carrying, sound_traceparent
+from baldistill.jobs.owners import JobOwner
+from baldistill.jobs.sql_registry import SqlJobRegistry
+from baldistill.jobs.watcher import JobWatcher
 from baldistill.rpc.client import RpcClient
 from baldistill.rpc.routes import BoundService
 from baldistill.rpc.server import RpcServer
 from baldistill.runtime.consumer import ConsumerLoop
 from baldistill.runtime.handlers import ConsumerGroup, HandlerTable
+from baldistill.runtime.launching import Job, JobKind
 from baldistill.runtime.watching import DeliveryWatch
 from baldistill.telemetry.tracing import Tracing
+from baldistill.testing.databases import open_test_database
 from baldistill.v1 import policy_pb2, policy_pb2_grpc
 
 REF = ArtifactRef(key="k", sha256="s", size_bytes=1)
@@ -34,6 +48,8 @@ SERVICE = "baldistill.v1.PolicyService"
 PLANNED = StagePlanned(tenant="acme", run_id="r1", epoch=1, stage=1, spec=REF, plan=REF, previous_student=None)
 SELECTED = ExamplesSelected(tenant="acme", run_id="r1", epoch=1, stage=1, spec=REF, plan=REF, selection=REF)
 RUNNING = RunStateChanged(tenant="acme", run_id="r1", epoch=1, stage=1, state=RunState.RUNNING)
+SUBMITTED = RunSubmitted(tenant="acme", run_id="r1", epoch=1, stage=0, spec=REF)
+MEASURED = BaselineEvaluated(tenant="acme", run_id="r1", epoch=1, stage=0, metrics=REF)
 FOREIGN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -138,6 +154,41 @@ def test_a_call_and_the_events_that_it_leads_to_are_one_trace(
     assert attributes["baldistill.tenant"] == "acme"
     assert attributes["baldistill.run_id"] == "r1"
     assert "secret" not in str([call, planned, selected])
+
+
+def test_what_a_launched_job_leads_to_is_in_the_trace_of_the_event_that_launched_it(
+    collector: tuple[Collector, str], tracing: Tracing, bus: InProcessBus, tmp_path: Path
+) -> None:
+    publish = FactPublisher(bus, source="trainer")
+    engine = open_test_database(kind="sqlite", location=str(tmp_path))
+    launcher = JobWatcher(
+        registry=SqlJobRegistry(engine),
+        owner=JobOwner(lock_folder=None),
+        kinds=[JobKind.TRAIN],
+        work=lambda _job, _should_stop: None,
+        on_done=lambda _job: publish([MEASURED]),
+        on_failed=lambda _job, error: pytest.fail(repr(error)),
+        tick_s=0.02,
+    )
+
+    def launch(fact: RunSubmitted) -> list[Fact]:
+        launcher.launch(Job(tenant=fact.tenant, run_id=fact.run_id, epoch=fact.epoch, stage=0, spec=fact.spec))
+        return []
+
+    with carrying(FOREIGN):
+        publish([SUBMITTED])
+    work(bus, "trainer", {RunSubmitted: launch}, tracing)
+    # A replica that comes later finds the trace in the row.
+    launcher.start()
+    while launcher.is_busy():
+        time.sleep(0.01)
+    launcher.close()
+    engine.dispose()
+    work(bus, "policy", {BaselineEvaluated: lambda _: []}, tracing)
+    launched, measured = collector[0].wait_for("trainer RunSubmitted", "policy BaselineEvaluated")
+    assert launched.trace_id.hex() == FOREIGN.split("-")[1]
+    assert measured.trace_id == launched.trace_id
+    assert measured.parent_span_id == launched.span_id
 
 
 def test_a_callers_own_trace_goes_on_through_us(
