@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 import structlog
 
 from baldistill.bus.ports import Bus
-from baldistill.errors import DependencyUnavailable, PermanentError, RetryableError, UndecodableMessage
+from baldistill.errors import PermanentError, RetryableError, UndecodableMessage
 from baldistill.events.codec import decode
 from baldistill.events.facts import Fact, RunState, RunStateChanged
 from baldistill.runtime.handlers import PublishFacts
@@ -134,7 +134,7 @@ class Reconciler:
         """Settle one run; None where it cannot be. The others go on: their gateway may answer, their rows be whole."""
         try:
             return settle(record)
-        except DependencyUnavailable as outage:
+        except RetryableError as outage:
             _log.info("a command stays unfinished", run_id=record.run_id, reason=str(outage))
         except PermanentError as error:
             # Its row was deleted meanwhile, or its spec is gone: that is no reason to leave every other run alone.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from baldistill.rpc.health import HealthFaces
 from baldistill.rpc.limits import ServerLimits
 from baldistill.runtime.connections import (
@@ -34,6 +36,8 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
             store=connections.store,
             engine=connections.engine,
             locks=settings.locks,
+            environment=settings.keys_in(os.environ),
+            teacher_urls=settings.urls(),
             progress=connections.progress,
             lease_s=settings.lease_s,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -145,6 +145,7 @@ def build_teacher_gateway(
     engine: Engine,
     locks: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    teacher_urls: Collection[str] = (),
     progress: ProgressSource = no_progress_of_any,
     clock: DatabaseClock | None = None,
     lease_s: float = DEFAULT_LEASE_S,
@@ -152,13 +153,13 @@ def build_teacher_gateway(
     """Return the gateway over a migrated database. Ends at once what a killed process on this machine left.
 
     locks: folder where this process proves that it lives; None: by its lease alone.   environment: holds the API
-    keys; default: the process's own.
+    keys; default: the process's own.   teacher_urls: the only ones that a teacher may have; empty: any.
     """
     with ExitStack() as resources:
         ledger = SqlLedger(engine, lock_folder=locks, lease_s=lease_s, clock=clock)
         resources.callback(ledger.close)
         ledger.sweep(trust_leases=False)
-        teachers = TeacherDirectory(os.environ if environment is None else environment, store=store)
+        teachers = TeacherDirectory(os.environ if environment is None else environment, store=store, urls=teacher_urls)
         resources.callback(teachers.close)
         bookings = PendingBookings(ledger)
         keeper = LedgerKeeper(ledger=ledger, bookings=bookings, lease_s=lease_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -22,5 +23,22 @@ class TeacherGatewaySettings(ServiceSettings):
     teacher: TeacherSpec | None = Field(
         default=None, description="the teacher of Complete: model, base_url, price, api_key_env; none: it is refused"
     )
+    teacher_keys: tuple[str, ...] = Field(
+        default=("OPENAI_API_KEY",),
+        description="environment variables that a run's spec may name as its teacher's key; no other is read for a run",
+    )
+    teacher_urls: tuple[str, ...] = Field(
+        default=(), description="base URLs that a run's teacher may have, and so the keys be sent to; empty: any"
+    )
     calls_at_once: int = Field(default=64, ge=1, description="calls of callers at work at once")
     longest_call_s: float = Field(default=300.0, gt=0, description="seconds that one call of a caller may take")
+
+    def keys_in(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return what specs may name. They come from tenants, and name a URL too: the rest of our secrets is none of it."""
+        own = () if self.teacher is None else (self.teacher.api_key_env,)
+        return {name: environment[name] for name in (*self.teacher_keys, *own) if name in environment}
+
+    def urls(self) -> tuple[str, ...]:
+        """Return the base URLs that teachers may have; empty: any."""
+        own = () if self.teacher is None or self.teacher.base_url is None else (self.teacher.base_url,)
+        return (*self.teacher_urls, *own) if self.teacher_urls else ()

@@ -483,7 +483,7 @@ class UpdateBudgetRequest(_message.Message):
     """Made by the caller; names one addition."""
     fence: _builtins.int
     """Orders changes of state: one that comes after a higher fence is refused, so that a late thaw cannot undo a newer
-    freeze. policy sends the run's epoch; 0 = not ordered.
+    freeze. policy sends the run's epoch; 0 = not ordered. For admins.
     """
     @_builtins.property
     def path(self) -> Global___BudgetPath:

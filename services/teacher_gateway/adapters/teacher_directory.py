@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from baldistill.artifacts.ports import ArtifactStore
 from baldistill.errors import InvalidInput
@@ -18,11 +18,14 @@ from services.teacher_gateway.ports import TeacherClient
 class TeacherDirectory:
     """Teachers over the process environment. Keys are read from the variable that a spec names and kept nowhere else.
 
-    store: where the `oracle` teacher finds the data set of its run.
+    store: where the `oracle` teacher finds the data set of its run.   urls: that a teacher may have; empty: any.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, store: ArtifactStore | None = None) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], *, store: ArtifactStore | None = None, urls: Collection[str] = ()
+    ) -> None:
         self._environment = environment
+        self._urls = frozenset(url.rstrip("/") for url in urls)
         self._store = store
         # One at a time: it holds a data set's oracle items and rationales.
         self._oracle: tuple[str, OracleTeacher] = ("", OracleTeacher(None))
@@ -30,7 +33,7 @@ class TeacherDirectory:
         self._lock = threading.Lock()
 
     def client_for(self, teacher: TeacherSpec, *, run: FrozenRun | None = None) -> TeacherClient:
-        """Return the client of a spec's teacher. Raises InvalidInput where its key is not set.
+        """Return the client of a spec's teacher. Raises InvalidInput where its key is not set or its URL not allowed.
 
         run: whose data set the `oracle` teacher knows; without it that teacher refuses every call.
         """
@@ -60,12 +63,18 @@ class TeacherDirectory:
     def _make(self, teacher: TeacherSpec) -> TeacherClient:
         if teacher.kind == "protocol":
             return ProtocolTeacher(teacher.protocol)
+        assert teacher.base_url is not None
+        if self._urls and teacher.base_url.rstrip("/") not in self._urls:
+            raise InvalidInput(
+                f"this gateway sends no key to {teacher.base_url}; it may know: {', '.join(sorted(self._urls))}",
+                field="teacher.base_url",
+            )
         key = self._environment.get(teacher.api_key_env, "")
         if not key:
             raise InvalidInput(
                 f"environment variable {teacher.api_key_env} is not set; put the teacher's key there"
-                " (any text for a server without keys)",
+                " (any text for a server without keys). A gateway process reads those alone that its setting"
+                " `teacher_keys` names",
                 field="teacher.api_key_env",
             )
-        assert teacher.base_url is not None
         return OpenAITeacher(base_url=teacher.base_url, api_key=key)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from baldistill.artifacts.ports import ArtifactStore
 from baldistill.errors import AccessDenied, AlreadyThere
-from baldistill.rpc.callers import Caller, require_tenant
+from baldistill.rpc.callers import Caller, require_admin, require_tenant
 from baldistill.rpc.calls import require_time_left
 from baldistill.rpc.messages import own_artifact
 from baldistill.rpc.pages import last_id_of, last_number_of, page_size, page_token, wrong_token
@@ -81,6 +81,9 @@ class TeacherGatewayServicer(teacher_gateway_pb2_grpc.TeacherGatewayServiceServi
     def UpdateBudget(self, request: pb.UpdateBudgetRequest, _context: object) -> pb.UpdateBudgetResponse:
         path = _own_path(request.path, field="path")
         caller = _may_change(path)
+        if request.fence:
+            # A tenant's own, higher than any epoch, would have policy's next freeze of the run refused.
+            require_admin()
         spec = request.run_spec if request.HasField("run_spec") else None
         change = BudgetChange(
             path=path,

@@ -23,7 +23,7 @@ from baldistill.errors import (
 from baldistill.rpc.messages import artifact_message
 from baldistill.specs.runspec import TeacherSpec
 from baldistill.testing.databases import open_test_database
-from baldistill.testing.faces import serving
+from baldistill.testing.faces import ADMIN, serving
 from baldistill.testing.teacher_runs import RUN_ID, TENANT, frozen_run
 from baldistill.v1 import teacher_gateway_pb2 as pb
 from baldistill.v1.teacher_gateway_pb2_grpc import TeacherGatewayServiceStub
@@ -84,7 +84,7 @@ def test_a_budget_is_made_once_found_again_and_not_made_with_other_ceilings(face
 
 
 def test_a_runs_money_is_frozen_before_it_ever_asked_for_any(face: Gateway) -> None:
-    stub, spec = face.stub(), face.spec_of_a_run()
+    stub, spec = face.stub(ADMIN), face.spec_of_a_run()
     freeze = pb.UpdateBudgetRequest(path=RUN, state=pb.BUDGET_STATE_FROZEN, fence=2, run_spec=artifact_message(spec))
     frozen = stub.UpdateBudget(freeze).budget
     assert (frozen.state, frozen.fence) == (pb.BUDGET_STATE_FROZEN, 2)
@@ -96,6 +96,15 @@ def test_a_runs_money_is_frozen_before_it_ever_asked_for_any(face: Gateway) -> N
     thaw = pb.UpdateBudgetRequest(path=RUN, state=pb.BUDGET_STATE_OPEN, fence=3)
     assert stub.UpdateBudget(thaw).budget.ceilings.calls == 4
     assert stub.Complete(completion()).content
+
+
+def test_a_tenant_cannot_raise_the_fence_above_its_runs_epochs(face: Gateway) -> None:
+    spec = artifact_message(face.spec_of_a_run())
+    freeze = pb.UpdateBudgetRequest(path=RUN, state=pb.BUDGET_STATE_FROZEN, fence=2, run_spec=spec)
+    with pytest.raises(AccessDenied):
+        face.stub().UpdateBudget(freeze)
+    with pytest.raises(NotKnown):
+        face.stub().GetBudget(pb.GetBudgetRequest(path=RUN))
 
 
 def test_a_completion_is_paid_once_for_each_key_and_listed(face: Gateway) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from baldistill.database.engine import open_database, sqlite_url
 from baldistill.database.migrate import migrate
 from baldistill.errors import DependencyUnavailable, InvalidInput
+from baldistill.settings import DatabaseSettings
 from baldistill.specs.runspec import TeacherSpec
 from baldistill.tasks.bounds import UnpricedTeacher
 from baldistill.testing.teacher_runs import frozen_run, tickets
@@ -32,6 +33,7 @@ from services.teacher_gateway.ports import CallEnd, CallResult, TeacherCall
 from services.teacher_gateway.preflight import check_teacher
 from services.teacher_gateway.requests import TeacherRequest, annotation_request
 from services.teacher_gateway.run_budgets import ensure_run_budget, run_path
+from services.teacher_gateway.settings import TeacherGatewaySettings
 
 KEY = "sk-secret"
 FREE = {"input_usd_per_million_tokens": 0, "output_usd_per_million_tokens": 0}
@@ -164,6 +166,26 @@ def test_the_check_before_a_run_finds_an_absent_teacher_and_a_missing_key(serve:
             teachers=teachers,
         )
     teachers.close()
+
+
+def test_a_key_is_sent_to_no_other_url_than_those_that_are_allowed(serve: Callable[..., str]) -> None:
+    allowed = serve()
+    teachers = TeacherDirectory({"OPENAI_API_KEY": KEY}, urls=[f"{allowed}/"])
+    check_teacher(TeacherSpec.model_validate({"base_url": allowed, "price": FREE}), teachers=teachers)
+    with pytest.raises(InvalidInput, match="sends no key"):
+        check_teacher(TeacherSpec.model_validate({"base_url": serve(), "price": FREE}), teachers=teachers)
+    teachers.close()
+
+
+def test_a_gateway_process_hands_no_secret_of_its_own_to_a_spec_that_names_it() -> None:
+    environment = {"OPENAI_API_KEY": "k", "OTHER_KEY": "o", "BALDISTILL_DATABASE__URL": "postgresql://user:secret@db/x"}
+    database = DatabaseSettings.model_validate({"url": environment["BALDISTILL_DATABASE__URL"]})
+    assert TeacherGatewaySettings(database=database).keys_in(environment) == {"OPENAI_API_KEY": "k"}
+    own = TeacherSpec.model_validate({"base_url": "http://t/v1", "price": FREE, "api_key_env": "OTHER_KEY"})
+    told = TeacherGatewaySettings(database=database, teacher=own, teacher_urls=("http://a/v1",))
+    assert told.keys_in(environment) == {"OPENAI_API_KEY": "k", "OTHER_KEY": "o"}
+    assert told.urls() == ("http://a/v1", "http://t/v1")
+    assert TeacherGatewaySettings(database=database, teacher=own).urls() == ()
 
 
 class Buyer:
