@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from baldistill.database.engine import open_database, reading, writing
+from baldistill.database.exclusive import exclusively
 from baldistill.database.transactions import TransactionLost, retrying
+from baldistill.database.turns import ReportingTurn
 from baldistill.errors import DependencyUnavailable, StorageFull
 from baldistill.local_stack.postgres import Postgres, make_postgres
 from baldistill.local_stack.server_process import free_port
@@ -214,3 +217,29 @@ def test_more_threads_than_connections_wait_their_turn(engine: Engine) -> None:
     with ThreadPoolExecutor(max_workers=40) as threads:
         list(threads.map(lambda note: write(engine, note), range(200)))
     assert notes(engine) == list(range(200))
+
+
+def test_who_reports_gauges_is_silent_while_the_server_is_away_and_goes_on_when_it_is_back(
+    engine: Engine, server: Postgres
+) -> None:
+    turn = ReportingTurn(partial(exclusively, engine, "gauges"), handover_s=0, turn_s=0.2, ask_every_s=0.1)
+    stop = threading.Event()
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        running = threads.submit(turn.run, stop)
+        try:
+            wait_for(turn, is_ours=True)
+            server.kill()
+            wait_for(turn, is_ours=False)
+            server.start(dies_with_parent=True)
+            wait_for(turn, is_ours=True)
+            assert running.running()
+        finally:
+            stop.set()
+    assert running.exception() is None
+
+
+def wait_for(turn: ReportingTurn, *, is_ours: bool) -> None:
+    give_up_at = time.monotonic() + 30
+    while turn.is_ours is not is_ours:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
