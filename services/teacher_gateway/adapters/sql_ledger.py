@@ -15,7 +15,14 @@ from sqlalchemy import Connection, Engine
 from baldistill.database.clock import DatabaseClock, ServerClock
 from baldistill.database.transactions import reading, retrying
 from baldistill.errors import DependencyUnavailable
-from services.teacher_gateway.adapters import sql_budgets, sql_holds, sql_owners, sql_reserves, sql_settlement
+from services.teacher_gateway.adapters import (
+    sql_budget_changes,
+    sql_budgets,
+    sql_holds,
+    sql_owners,
+    sql_reserves,
+    sql_settlement,
+)
 from services.teacher_gateway.adapters.sql_counters import lock_windows
 from services.teacher_gateway.adapters.sql_spend import spend_of
 from services.teacher_gateway.ledger.budgets import (
@@ -108,7 +115,7 @@ class SqlLedger:
 
     def set_ceilings(self, path: BudgetPath, ceilings: Ceilings, *, actor: str) -> None:
         def change(connection: Connection, budget: Mapping[str, Any], now_ms: int) -> Trail:
-            sql_budgets.replace_ceilings(connection, budget, ceilings, now_ms=now_ms)
+            sql_budget_changes.replace_ceilings(connection, budget, ceilings, now_ms=now_ms)
             return {unit: getattr(ceilings, unit) for unit in UNITS}
 
         self._change(path, change, actor=actor, action="set_ceilings")
@@ -128,13 +135,13 @@ class SqlLedger:
         added = {"calls": calls, "tokens": tokens, "nano_usd": nano_usd}
 
         def change(connection: Connection, budget: Mapping[str, Any], now_ms: int) -> Trail | None:
-            if request_id and not sql_budgets.note_top_up(
+            if request_id and not sql_budget_changes.note_top_up(
                 connection, budget, request_id=request_id, added=added, now_ms=now_ms
             ):
                 return None
             old = {unit: budget[f"ceiling_{unit}"] for unit in UNITS}
             raised = {unit: None if old[unit] is None else old[unit] + added[unit] for unit in UNITS}
-            sql_budgets.replace_ceilings(connection, budget, Ceilings(**raised), now_ms=now_ms)
+            sql_budget_changes.replace_ceilings(connection, budget, Ceilings(**raised), now_ms=now_ms)
             return raised
 
         self._change(path, change, actor=actor, action="top_up")
@@ -149,7 +156,7 @@ class SqlLedger:
 
     def reopen(self, path: BudgetPath, *, actor: str) -> None:
         def change(connection: Connection, budget: Mapping[str, Any], now_ms: int) -> Trail:
-            sql_budgets.reopen(connection, budget, now_ms=now_ms)
+            sql_budget_changes.reopen(connection, budget, now_ms=now_ms)
             return {}
 
         self._change(path, change, actor=actor, action="reopen")
@@ -255,8 +262,8 @@ class SqlLedger:
     ) -> None:
         def change(connection: Connection, budget: Mapping[str, Any], now_ms: int) -> Trail | None:  # noqa: ARG001
             if fence:
-                sql_budgets.pass_fence(connection, budget, fence=fence)
-            return {} if sql_budgets.set_state(connection, budget, old=old, new=new) else None
+                sql_budget_changes.pass_fence(connection, budget, fence=fence)
+            return {} if sql_budget_changes.set_state(connection, budget, old=old, new=new) else None
 
         self._change(path, change, actor=actor, action=action)
 
