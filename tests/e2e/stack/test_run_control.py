@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from baldistill.events.facts import RunState
+from baldistill.v1 import events_pb2, policy_pb2, policy_pb2_grpc
 from tests.stack.artifacts import data_files, differing
 from tests.stack.stack_home import StackHome
 from tests.stack.workload import Workload
@@ -23,19 +24,20 @@ def test_no_call_is_made_after_pause_returned_and_a_resumed_run_leaves_the_same_
 ) -> None:
     workload.make_references(variants=1)
     run_id = stack.submit(workload.spec(0, under=tmp_path, name="paused"))
-    for stage in (1, 2):
-        _wait_for_calls(stack, workload, run_id, stage=stage)
-        for _ in range(2):
-            ended = stack.command("pause", "paused", "--json")
-            assert ended.code == 0, ended.err
-            assert json.loads(ended.out)["state"] == "paused"
-        seen = len(workload.seen())
-        time.sleep(_QUIET_S)
-        assert len(workload.seen()) == seen
-        for _ in range(2):
-            ended = stack.command("resume", "paused", "--json")
-            assert ended.code == 0, ended.err
-            assert json.loads(ended.out)["state"] == "running"
+    # Called directly: a command takes longer to start than a stage's calls take.
+    with stack.rpc() as client:
+        policy = policy_pb2_grpc.PolicyServiceStub(client.channel)
+        for stage in (1, 2):
+            _wait_for_calls(stack, workload, run_id, stage=stage)
+            for _ in range(2):
+                run = policy.PauseRun(policy_pb2.PauseRunRequest(tenant="default", run_id=run_id)).run
+                assert run.state == events_pb2.RUN_STATE_PAUSED
+            seen = len(workload.seen())
+            time.sleep(_QUIET_S)
+            assert len(workload.seen()) == seen
+            for _ in range(2):
+                run = policy.ResumeRun(policy_pb2.ResumeRunRequest(tenant="default", run_id=run_id)).run
+                assert run.state == events_pb2.RUN_STATE_RUNNING
     stack.wait_for(run_id, RunState.COMPLETED)
     assert differing(data_files(stack.store, tenant="default", run_id=run_id), workload.reference(0)) == []
 

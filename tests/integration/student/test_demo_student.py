@@ -26,7 +26,8 @@ def test_two_builders_at_once_make_one_student_that_answers(tmp_path: Path, monk
     assert [path.name for path in model_cache().iterdir()] == [first.folder.name]
 
     begin_student_compute(threads=2)
-    student = load_student(first, dtype=resolve_dtype("auto"))
+    # In bfloat16 what it says differs from one kind of CPU to the next.
+    student = load_student(first, dtype=resolve_dtype("float32"))
     messages = [
         {"role": "system", "content": "You answer in one word."},
         {"role": "user", "content": "Capital of France?"},
