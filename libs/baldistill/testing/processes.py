@@ -37,7 +37,8 @@ class ModuleProcess:
         self._out, self._err = folder / "stdout", folder / "stderr"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(  # noqa: S603  (our own modules)
-                [sys.executable, "-m", module, *arguments],
+                # A shell starts its background jobs with Ctrl-C ignored, and that is inherited.
+                ["/usr/bin/env", "--default-signal=INT", sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
