@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -23,7 +24,7 @@ _LONGER_THAN_A_POLL_INTERVAL_S = 12.0
 def test_a_training_outlives_its_groups_patience_while_replicas_join_and_leave(
     stack: StackHome, workload: Workload, tmp_path: Path
 ) -> None:
-    spec = workload.spec(0, under=tmp_path, name="long", stages=1, student=workload.student_spec(epochs=900))
+    spec = workload.spec(0, under=tmp_path, name="long", stages=1, student=workload.student_spec(epochs=160))
     run_id = stack.submit(spec)
     trains = _training_of(stack, run_id)
     (training,) = _wait_until(trains)
@@ -72,16 +73,19 @@ def _training_of(stack: StackHome, run_id: str) -> Callable[[], list[int]]:
     """Return what tells the processes that train a stage of this run; evaluating stage 0 is none."""
 
     def trains() -> list[int]:
-        return [pid for pid in stack.trainings() if _names(pid, run_id) and not _names(pid, f"{run_id}-0")]
+        return [pid for pid in stack.trainings() if (job := _job_of(pid)).get("run_id") == run_id and job["stage"] > 0]
 
     return trains
 
 
-def _names(pid: int, text: str) -> bool:
+def _job_of(pid: int) -> dict[str, Any]:
+    """Return the job that a process was started for, empty where it is gone."""
     try:
-        return text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        job: dict[str, Any] = json.loads(arguments[arguments.index(b"--job") + 1])
+    except (OSError, ValueError):
+        return {}
+    return job
 
 
 def _wait_until(look: Callable[[], _Found], *, timeout_s: float = 240.0) -> _Found:
