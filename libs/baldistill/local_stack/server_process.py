@@ -125,7 +125,13 @@ class ServerProcess:
             for member in _family(pid):
                 _send(member, signal_number)
 
+    def _note_end(self) -> None:
+        """Let the child's object know that it is over: it was reaped by whoever looked first."""
+        if self._child is not None:
+            self._child.poll()
+
     def _spawn(self, *, dies_with_parent: bool) -> None:
+        self._note_end()
         self.folder.mkdir(parents=True, exist_ok=True)
         command = self._command
         if dies_with_parent:
