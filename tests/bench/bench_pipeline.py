@@ -71,7 +71,7 @@ def _chain_spec(workload: Workload, number: int, *, under: Path) -> Path:
         under=under,
         name=f"chain-{number}",
         stages=_STAGES,
-        method={"policy": "naive", "head": "random", "tail": "none"},
+        method={"policy": "naive", "head": "random", "tail": "duplicate"},
         target="label",
         budget={"examples": _STAGES * 2},
     )
