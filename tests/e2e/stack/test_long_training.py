@@ -6,18 +6,18 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from baldistill.events.facts import RunState
 from tests.stack.artifacts import data_files, differing
 from tests.stack.stack_home import StackHome
+from tests.stack.waiting import wait_until
 from tests.stack.workload import Workload
 
 pytestmark = pytest.mark.timeout(900)
 # The stack's groups lose a member that is not heard of for 10 s (conftest.py).
-_Found = TypeVar("_Found")
 _LONGER_THAN_A_POLL_INTERVAL_S = 12.0
 
 
@@ -27,7 +27,7 @@ def test_a_training_outlives_its_groups_patience_while_replicas_join_and_leave(
     spec = workload.spec(0, under=tmp_path, name="long", stages=1, student=workload.student_spec(epochs=160))
     run_id = stack.submit(spec)
     trains = _training_of(stack, run_id)
-    (training,) = _wait_until(trains)
+    (training,) = wait_until(trains)
     began_s = time.monotonic()
     seen = {training}
     for joining in ("trainer-2", "selector-worker-3"):
@@ -50,9 +50,9 @@ def test_a_killed_trainer_leaves_no_orphan_and_its_training_is_taken_up(
     run_id = stack.submit(workload.spec(0, under=tmp_path, name="orphan"))
     trains = _training_of(stack, run_id)
     for _ in range(2):
-        (training,) = _wait_until(trains)
+        (training,) = wait_until(trains)
         stack.kill_service("trainer")
-        _wait_until(_Gone(stack, training), timeout_s=10)
+        wait_until(_Gone(stack, training), timeout_s=10)
         stack.start_service("trainer")
     stack.wait_for(run_id, RunState.COMPLETED)
     assert differing(data_files(stack.store, tenant="default", run_id=run_id), workload.reference(0)) == []
@@ -86,11 +86,3 @@ def _job_of(pid: int) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return job
-
-
-def _wait_until(look: Callable[[], _Found], *, timeout_s: float = 240.0) -> _Found:
-    give_up_at = time.monotonic() + timeout_s
-    while not (found := look()):
-        assert time.monotonic() < give_up_at, "the awaited moment did not come"
-        time.sleep(0.05)
-    return found

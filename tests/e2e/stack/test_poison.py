@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from baldistill.events.codec import encode
 from baldistill.events.facts import ExamplesSelected, RunState, StagePlanned
 from tests.stack.artifacts import data_files, differing
 from tests.stack.stack_home import StackHome
+from tests.stack.waiting import wait_until
 from tests.stack.workload import Workload
 
 pytestmark = pytest.mark.timeout(900)
@@ -46,7 +45,7 @@ def test_what_cannot_be_decoded_is_listed_and_harms_no_run(
         letters = json.loads(stack.command("dlq", "list", "--json").out)
         return [one for one in letters if one["error"] == "UndecodableMessage"]
 
-    letters = _wait_until(lambda: found if len(found := listed()) >= 2 else [])
+    letters = wait_until(lambda: found if len(found := listed()) >= 2 else [])
     assert {one["run_id"] for one in letters} == {None}
     assert any("NoSuchFact" in str(one["reason"]) for one in letters)
     refused = stack.command("dlq", "replay", str(letters[0]["letter_id"]))
@@ -65,7 +64,7 @@ def test_a_damaged_artifact_blocks_its_run_until_it_is_mended_and_replayed(
     # No gateway: nobody freezes money, so nothing is asked of it; what was selected waits.
     run_id = stack.submit(workload.spec(variant, under=tmp_path, name=f"damaged-{damage}"))
     key = f"tenants/default/runs/{run_id}/stage-01/selection.json"
-    _wait_until(lambda: stack.store.find_manifest(key))
+    wait_until(lambda: stack.store.find_manifest(key))
     selection = require_manifest(stack.store, key).files["selection"]
     whole = _damage(stack, selection, damage)
     for gateway in GATEWAYS:
@@ -106,11 +105,3 @@ def _fact() -> ExamplesSelected:
     return ExamplesSelected(
         tenant="default", run_id="nobody", epoch=1, stage=1, spec=nothing, plan=nothing, selection=nothing
     )
-
-
-def _wait_until(look: Callable[[], object], *, timeout_s: float = 240.0) -> list[dict[str, object]]:
-    give_up_at = time.monotonic() + timeout_s
-    while not (found := look()):
-        assert time.monotonic() < give_up_at, "the awaited moment did not come"
-        time.sleep(0.1)
-    return found if isinstance(found, list) else []

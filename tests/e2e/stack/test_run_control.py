@@ -12,6 +12,7 @@ from baldistill.events.facts import RunState
 from baldistill.v1 import events_pb2, policy_pb2, policy_pb2_grpc
 from tests.stack.artifacts import data_files, differing
 from tests.stack.stack_home import StackHome
+from tests.stack.waiting import wait_until
 from tests.stack.workload import Workload
 
 pytestmark = pytest.mark.timeout(900)
@@ -45,12 +46,12 @@ def test_no_call_is_made_after_pause_returned_and_a_resumed_run_leaves_the_same_
 def test_a_cancelled_run_ends_with_its_training(stack: StackHome, workload: Workload, tmp_path: Path) -> None:
     spec = workload.spec(0, under=tmp_path, name="cancelled", student=workload.student_spec(epochs=2000))
     run_id = stack.submit(spec)
-    _wait_until(lambda: bool(stack.trainings()) and stack.stage(run_id) == 1 and _trains(stack, run_id))
+    wait_until(lambda: bool(stack.trainings()) and stack.stage(run_id) == 1 and _trains(stack, run_id))
     for _ in range(2):
         ended = stack.command("cancel", "cancelled", "--yes", "--json")
         assert ended.code == 0, ended.err
         assert json.loads(ended.out)["state"] == "cancelled"
-    _wait_until(lambda: not stack.trainings(), timeout_s=30)
+    wait_until(lambda: not stack.trainings(), timeout_s=30)
     seen = len(workload.seen())
     refused = stack.command("resume", "cancelled")
     assert refused.code != 0
@@ -76,19 +77,11 @@ def test_a_run_that_waits_for_money_goes_on_after_a_top_up(
 
 
 def _wait_for_calls(stack: StackHome, workload: Workload, run_id: str, *, stage: int) -> None:
-    _wait_until(lambda: stack.stage(run_id) >= stage)
+    wait_until(lambda: stack.stage(run_id) >= stage)
     known = len(workload.seen())
-    _wait_until(lambda: len(workload.seen()) > known or stack.stage(run_id) > stage)
+    wait_until(lambda: len(workload.seen()) > known or stack.stage(run_id) > stage)
 
 
 def _trains(stack: StackHome, run_id: str) -> bool:
     prefix = f"tenants/default/runs/{run_id}/stage-01/checkpoints"
     return any(True for _ in stack.store.list_manifests(prefix=prefix))
-
-
-def _wait_until(reached: object, *, timeout_s: float = 240.0) -> None:
-    assert callable(reached)
-    give_up_at = time.monotonic() + timeout_s
-    while not reached():
-        assert time.monotonic() < give_up_at, "the awaited moment did not come"
-        time.sleep(0.1)
