@@ -50,7 +50,8 @@ def test_what_libraries_log_is_a_line_of_json_as_well(start: Start) -> None:
 def test_what_is_away_makes_it_unready_but_not_dead(start: Start) -> None:
     service = start()
     service.wait_for(service.serves)
-    service.wait_for(lambda: service.get("/readyz")[0] == 200)
+    service.wait_for(lambda: [line for line in service.logged("health changed") if line["serving"]])
+    assert service.get("/readyz")[0] == 200
     (service.folder / "away").touch()
     service.wait_for(lambda: service.get("/readyz")[0] == 503)
     assert json.loads(service.get("/readyz")[1]) == {

@@ -216,7 +216,8 @@ def test_a_killed_trainer_leaves_no_process_and_another_takes_its_training_up(ma
 
 
 def test_a_stop_of_the_run_reaches_the_trainer_that_works_on_it_from_any_replica(machine: Machine) -> None:
-    run = machine.run()
+    # So long that no machine ends it before the stop: the end of a training removes its checkpoints.
+    run = machine.run(epochs=1000)
     first = machine.trainer()
     deliver(first, collected(run))
     wait_until(lambda: len(machine.steps) > 1)
