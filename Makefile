@@ -70,7 +70,7 @@ bench-plan: $(READY) ## Planning over a million rows: speed, growth, memory
 	$(BIN)/python -m tests.bench.bench_plan
 
 lock: $(READY) ## Pin the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile pyproject.toml --extra cluster --extra gateway --extra model --extra plots --extra dev --upgrade --generate-hashes --no-header --quiet --python $(BIN)/python -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra cluster --extra gateway --extra kubernetes --extra model --extra plots --extra dev --upgrade --generate-hashes --no-header --quiet --python $(BIN)/python -o requirements.lock
 
 clean: ## Remove caches (not the virtual environment, not your runs)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
