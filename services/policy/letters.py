@@ -57,6 +57,9 @@ class DeadLetterBox(Protocol):
         tenant: None = all, and those of no run.   run_id: empty = of all runs.
         """
 
+    def count_waiting(self) -> dict[str, int]:
+        """Return how many letters were not replayed, by topic."""
+
     def mark_replayed(self, letter_id: str, *, by: str) -> KeptLetter:
         """Note that a letter was published again. Raises NotKnown."""
 

@@ -96,6 +96,9 @@ class RunRegistry(Protocol):
     def count_by_state(self) -> dict[tuple[str, str], int]:
         """Return how many runs there are by (tenant, state), those of the tenants with most runs first."""
 
+    def watched(self, *, most: int, ended_within_s: float) -> list[RunRecord]:
+        """Return runs that are open or changed within `ended_within_s`, newest first, `most` at most."""
+
     def unfinished(self) -> list[RunRecord]:
         """Return all runs that are not in a final state, oldest first."""
 

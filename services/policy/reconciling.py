@@ -40,6 +40,8 @@ class LastSightings:
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._seen_s: dict[_Key, float] = {}
+        # When a quiet run was last told anew: that is no sign of life.
+        self._told_s: dict[_Key, float] = {}
         self._lock = threading.Lock()
 
     def note(self, fact: Fact) -> None:
@@ -53,9 +55,16 @@ class LastSightings:
         with self._lock:
             known = {(run.tenant, run.run_id): run for run in runs}
             self._seen_s = {key: self._seen_s.get(key, now_s) for key in known}
-            quiet = [key for key, seen_s in self._seen_s.items() if now_s - seen_s >= for_s]
-            self._seen_s.update(dict.fromkeys(quiet, now_s))
+            self._told_s = {key: told_s for key, told_s in self._told_s.items() if key in known}
+            quiet = [key for key in known if now_s - max(self._seen_s[key], self._told_s.get(key, 0.0)) >= for_s]
+            self._told_s.update(dict.fromkeys(quiet, now_s))
         return [known[key] for key in quiet]
+
+    def quiet_s(self, run: RunRecord) -> float:
+        """Return for how many seconds nothing was seen of a run; its clock starts when it is first asked for."""
+        now_s = self._monotonic()
+        with self._lock:
+            return now_s - self._seen_s.setdefault((run.tenant, run.run_id), now_s)
 
 
 class Reconciler:

@@ -122,3 +122,11 @@ def test_an_unknown_letter_is_not_known(box: DeadLetterBox) -> None:
     assert box.find("nothing") is None
     with pytest.raises(NotKnown):
         box.mark_replayed("nothing", by="anna")
+
+
+def test_letters_that_wait_are_counted_by_topic(box: DeadLetterBox) -> None:
+    assert box.count_waiting() == {}
+    for one in (letter(trained()), letter(trained(stage=2)), letter(garbage())):
+        box.keep(one)
+    box.mark_replayed(letter(trained()).letter_id, by="operator")
+    assert box.count_waiting() == {StudentTrained.TOPIC: 2}

@@ -84,3 +84,13 @@ def test_a_forgotten_run_leaves_nothing(registry: RunRegistry) -> None:
     registry.create(NEW)
     registry.forget(tenant="acme", run_id="r-1")
     assert registry.list_runs(tenant="acme") == []
+
+
+def test_open_runs_and_those_that_ended_lately_are_watched(registry: RunRegistry) -> None:
+    registry.create(NEW)
+    assert [run.run_id for run in registry.watched(most=5, ended_within_s=0)] == ["r-1"]
+    assert registry.replace(expected=NEW, changed=dataclasses.replace(NEW, state=RunState.COMPLETED))
+    assert [run.state for run in registry.watched(most=5, ended_within_s=3600)] == [RunState.COMPLETED]
+    assert registry.watched(most=5, ended_within_s=-3600) == []
+    registry.create(dataclasses.replace(NEW, run_id="r-2", name="r2"))
+    assert len(registry.watched(most=1, ended_within_s=3600)) == 1

@@ -30,13 +30,17 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric. name: `baldistill_<service>_<noun>_<unit>[_total]`.   buckets: upper bounds of a histogram's."""
+    """One metric. name: `baldistill_<service>_<noun>_<unit>[_total]`.   buckets: upper bounds of a histogram's.
+
+    most_series: what its source keeps to where its labels hang together; 0 = the product of the labels' bounds.
+    """
 
     name: str
     kind: Kind
     help: str
     labels: tuple[Label, ...] = ()
     buckets: tuple[float, ...] = ()
+    most_series: int = 0
 
     @property
     def label_names(self) -> tuple[str, ...]:

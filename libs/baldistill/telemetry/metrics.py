@@ -10,6 +10,10 @@ from baldistill.telemetry.declarations import Kind, Label, Metric
 # The newest open runs first; further ones are left out.
 MOST_REPORTED_TENANTS = 100
 MOST_REPORTED_RUNS = 200
+# Scores and plans by domain are many: those of the newest runs alone, of their last stages and biggest domains.
+MOST_DETAILED_RUNS = 10
+MOST_DETAILED_STAGES = 10
+MOST_DETAILED_DOMAINS = 100
 
 _METHOD = Label(name="method", bound="the methods that the process serves, and `unknown`", most=64)
 _CODE = Label(name="code", bound="gRPC's 17 status codes", most=17)
@@ -23,6 +27,16 @@ _RUN = Label(
     bound="the newest 200 runs that are open or ended within a day, and empty",
     most=MOST_REPORTED_RUNS + 1,
 )
+_STAGE = Label(
+    name="stage", bound="0 = zero-shot, then a run's stages; the last 10 of them", most=MOST_DETAILED_RUNS * 10
+)
+_DOMAIN = Label(
+    name="domain",
+    bound="the 100 biggest domains of each of the newest 10 runs",
+    most=MOST_DETAILED_RUNS * MOST_DETAILED_DOMAINS,
+)
+_SCORE_GROUP = Label(name="group", bound="all, head, tail", most=3)
+_MEAN = Label(name="mean", bound="macro, micro", most=2)
 _FACE = Label(name="face", bound="the gRPC services of the process", most=8)
 _CHECK = Label(name="check", bound="what a service needs: database, store, bus, ...", most=16)
 _JOB_KIND = Label(name="kind", bound="kinds of launched work: train, evaluate, score", most=8)
@@ -96,6 +110,56 @@ POLICY_RUNS = Metric(
     labels=(_TENANT, _STATE),
 )
 
+POLICY_STAGE = Metric(
+    name="baldistill_policy_stage_number",
+    kind=Kind.GAUGE,
+    help="The stage that a run works on; 0 = none yet, K + 1 = all are done.",
+    labels=(_TENANT, _RUN, _STATE),
+    most_series=MOST_REPORTED_RUNS,
+)
+POLICY_QUIET = Metric(
+    name="baldistill_policy_quiet_seconds",
+    kind=Kind.GAUGE,
+    help="Seconds since a fact or progress of a running run was seen, or since this replica of policy started.",
+    labels=(_TENANT, _RUN),
+    most_series=MOST_REPORTED_RUNS,
+)
+POLICY_LETTERS = Metric(
+    name="baldistill_policy_waiting_letters",
+    kind=Kind.GAUGE,
+    help="Dead letters that were not replayed yet, by the topic of the event.",
+    labels=(_TOPIC,),
+)
+_DETAILED_STAGES = MOST_DETAILED_RUNS * MOST_DETAILED_STAGES
+POLICY_SCORE = Metric(
+    name="baldistill_policy_student_score_ratio",
+    kind=Kind.GAUGE,
+    help="A stage's student on the test items, 0 to 1: mean over domains (macro) or items (micro); absent below 30 items.",
+    labels=(_TENANT, _RUN, _STAGE, _SCORE_GROUP, _MEAN),
+    most_series=_DETAILED_STAGES * 6,
+)
+POLICY_SCORE_CHANGE = Metric(
+    name="baldistill_policy_student_score_change_ratio",
+    kind=Kind.GAUGE,
+    help="The macro score of a run's newest student less that of its best student before; absent with the first.",
+    labels=(_TENANT, _RUN),
+    most_series=MOST_DETAILED_RUNS,
+)
+POLICY_DOMAIN_SCORE = Metric(
+    name="baldistill_policy_domain_score_ratio",
+    kind=Kind.GAUGE,
+    help="A stage's student on a domain's test items, 0 to 1; absent without items.",
+    labels=(_TENANT, _RUN, _STAGE, _DOMAIN, _SCORE_GROUP),
+    most_series=_DETAILED_STAGES * MOST_DETAILED_DOMAINS,
+)
+POLICY_PLANNED = Metric(
+    name="baldistill_policy_planned_examples",
+    kind=Kind.GAUGE,
+    help="Training rows that a stage's plan asks of a domain.",
+    labels=(_TENANT, _RUN, _STAGE, _DOMAIN),
+    most_series=_DETAILED_STAGES * MOST_DETAILED_DOMAINS,
+)
+
 LAUNCHER_JOBS = Metric(
     name="baldistill_launcher_state_jobs",
     kind=Kind.GAUGE,
@@ -145,6 +209,13 @@ METRICS: tuple[Metric, ...] = (
     CONSUMER_HANDLING,
     CONSUMER_LAG,
     POLICY_RUNS,
+    POLICY_STAGE,
+    POLICY_QUIET,
+    POLICY_LETTERS,
+    POLICY_SCORE,
+    POLICY_SCORE_CHANGE,
+    POLICY_DOMAIN_SCORE,
+    POLICY_PLANNED,
     LAUNCHER_JOBS,
     LAUNCHER_JOB_DURATION,
     *BUDGETS.values(),

@@ -83,6 +83,12 @@ class SqlDeadLetterBox:
         with reading(self._engine) as connection:
             return [_to_letter(row) for row in connection.execute(query)]
 
+    def count_waiting(self) -> dict[str, int]:
+        query = sa.select(_LETTERS.c.topic, sa.func.count()).where(_LETTERS.c.replayed_at_ms.is_(None))
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.group_by(_LETTERS.c.topic)).all()
+        return {str(topic): int(count) for topic, count in rows}
+
     def mark_replayed(self, letter_id: str, *, by: str) -> KeptLetter:
         mine = _LETTERS.c.letter_id == letter_id
 

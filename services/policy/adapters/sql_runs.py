@@ -183,6 +183,15 @@ class SqlRunRegistry:
         with reading(self._engine) as connection:
             return {(tenant, state): runs for tenant, state, runs in connection.execute(query.order_by(count.desc()))}
 
+    def watched(self, *, most: int, ended_within_s: float) -> list[RunRecord]:
+        """Return runs that are open or changed lately, newest first."""
+        with reading(self._engine) as connection:
+            since_ms = self._clock.now_ms(connection) - int(ended_within_s * 1000)
+            is_watched = sa.or_(_RUNS.c.state.in_(_UNFINISHED), _RUNS.c.changed_at_ms >= since_ms)
+            newest_first = (_RUNS.c.created_at_ms.desc(), _RUNS.c.run_id)
+            query = _RUNS.select().where(is_watched).order_by(*newest_first).limit(most)
+            return [_to_record(row) for row in connection.execute(query)]
+
     def unfinished(self) -> list[RunRecord]:
         """Return all runs that are not over, oldest first."""
         query = _RUNS.select().where(_RUNS.c.state.in_(_UNFINISHED)).order_by(_RUNS.c.created_at_ms, _RUNS.c.run_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,20 @@ from prometheus_client.parser import text_string_to_metric_families
 from baldistill.runtime.outcomes import Outcome
 from baldistill.telemetry import metrics as declared
 from baldistill.telemetry.declarations import Kind, Metric, NotDeclared, Sample
-from baldistill.telemetry.metrics import BUDGETS, CONSUMER_LAG, METRICS, RPC_DURATION, RPC_STARTED
+from baldistill.telemetry.metrics import (
+    BUDGETS,
+    CONSUMER_LAG,
+    METRICS,
+    POLICY_DOMAIN_SCORE,
+    POLICY_LETTERS,
+    POLICY_PLANNED,
+    POLICY_QUIET,
+    POLICY_SCORE,
+    POLICY_SCORE_CHANGE,
+    POLICY_STAGE,
+    RPC_DURATION,
+    RPC_STARTED,
+)
 from baldistill.telemetry.metrics_reference import metrics_reference
 from baldistill.telemetry.observers import (
     BudgetReading,
@@ -31,7 +44,10 @@ from baldistill.telemetry.process_metrics import ProcessMetrics
 
 ROOT = Path(__file__).parents[3]
 SERVICES = ("process", "rpc", "consumer", "launcher", "policy", "selector", "teacher_gateway", "trainer")
-UNITS = ("seconds", "bytes", "messages", "deliveries", "calls", "tokens", "usd", "runs", "jobs", "info", "up")
+UNITS = (
+    "seconds", "bytes", "messages", "deliveries", "calls", "tokens", "usd", "runs", "jobs", "info", "up", "ratio",
+    "examples", "letters", "number",
+)  # fmt: skip
 # How long a page may get: series of one metric, all labels at their bounds.
 MOST_SERIES = 50_000
 
@@ -68,7 +84,7 @@ def test_labels_are_bounded(metric: Metric) -> None:
     for label in metric.labels:
         assert label.bound
         series *= label.most
-    assert series <= MOST_SERIES
+    assert (metric.most_series or series) <= MOST_SERIES
 
 
 def test_names_are_unique() -> None:
@@ -107,9 +123,23 @@ def emit_all(metrics: ProcessMetrics) -> None:
     report_lag(metrics, lambda: {("selector", "t"): 3})
     report_dependencies(metrics, lambda: {("face", "database"): False})
     report_runs(metrics, lambda: {("acme", "running"): 2})
+    for metric in (
+        POLICY_STAGE,
+        POLICY_QUIET,
+        POLICY_LETTERS,
+        POLICY_SCORE,
+        POLICY_SCORE_CHANGE,
+        POLICY_DOMAIN_SCORE,
+        POLICY_PLANNED,
+    ):
+        metrics.measure([metric], one_sample(metric))
     report_jobs(metrics, lambda: {("train", "running"): 1})
     observe_job(metrics, kind="train", duration_s=90.0)
     report_budgets(metrics, readings)
+
+
+def one_sample(metric: Metric) -> Callable[[], Iterable[Sample]]:
+    return lambda: [Sample(metric=metric, value=1, labels=metric.label_names)]
 
 
 def readings() -> Iterable[BudgetReading]:
@@ -157,6 +187,16 @@ def test_a_source_that_hangs_holds_up_neither_the_page_nor_the_others(metrics: P
 
     report_lag(metrics, hangs)
     report_runs(metrics, lambda: {("acme", "running"): 2})
+    for metric in (
+        POLICY_STAGE,
+        POLICY_QUIET,
+        POLICY_LETTERS,
+        POLICY_SCORE,
+        POLICY_SCORE_CHANGE,
+        POLICY_DOMAIN_SCORE,
+        POLICY_PLANNED,
+    ):
+        metrics.measure([metric], one_sample(metric))
     started_s = time.monotonic()
     seen = samples(metrics)
     assert time.monotonic() - started_s < 10
