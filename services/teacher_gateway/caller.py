@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from baldistill.errors import DependencyUnavailable, RetryableError
 from baldistill.seeding import stable_hash
 from baldistill.specs.runspec import TeacherSpec
-from baldistill.tasks.bounds import CallBound, TokenPrice, call_bound, price_of
-from services.teacher_gateway.bookings import PendingBookings
-from services.teacher_gateway.draining import Drain
+from baldistill.tasks.bounds import CallBound, TokenPrice, bound_of, call_bound, price_of
+from services.teacher_gateway.effects import CallEffects, done_at_once
 from services.teacher_gateway.errors import BudgetClosed, BudgetFrozen, PromptChanged, TeacherRefused
 from services.teacher_gateway.ledger.booking import booking_of
 from services.teacher_gateway.ledger.budgets import BudgetState
@@ -26,7 +24,7 @@ from services.teacher_gateway.ledger.holds import (
     Reserved,
     ReserveRequest,
 )
-from services.teacher_gateway.ports import CallEnd, CallResult, Ledger, RequestSubject, TeacherCall, TeacherClient
+from services.teacher_gateway.ports import CallEnd, CallResult, RequestSubject, TeacherCall
 from services.teacher_gateway.requests import TeacherRequest, prompt_sha256
 
 # A hold is marked SENT by the thread that reserved it, milliseconds later; this is for a machine that stalls.
@@ -79,42 +77,38 @@ class RequestBusy(RetryableError):
 
 
 class TeacherCaller:
-    """Buys one teacher's answers, for a run or for a caller. Thread-safe."""
+    """Buys one teacher's answers, for a run or for a caller. As thread-safe as its effects."""
 
     def __init__(
-        self,
-        teacher: TeacherSpec,
-        *,
-        price_version: str,
-        ledger: Ledger,
-        bookings: PendingBookings,
-        client: TeacherClient,
-        drain: Drain,
-        pause: Callable[[float], None] | None = None,
+        self, teacher: TeacherSpec, *, price_version: str, effects: CallEffects, longest_wait_s: float | None = None
     ) -> None:
-        """`pause(seconds)` waits; default: the drain's, which ends with the process. Raises UnpricedTeacher."""
+        """longest_wait_s: for others that hold the request or the money; default: until a dead one's hold is swept.
+
+        Raises UnpricedTeacher.
+        """
         self._teacher = teacher
         self._price_version = price_version
         self._price: TokenPrice = price_of(self._teacher)
-        self._ledger = ledger
-        self._bookings = bookings
-        self._client = client
-        self._drain = drain
-        self._pause = pause or drain.pause
+        self._effects = effects
+        self._longest_wait_s = teacher.timeout_s + _WAIT_BEYOND_CALL_S if longest_wait_s is None else longest_wait_s
 
     @property
     def url(self) -> str:
-        return self._client.url
+        return self._effects.url
 
     def ask(self, request: TeacherRequest) -> Outcome:
+        """Do what `buy` does in this thread, with effects that block."""
+        return done_at_once(self.buy(request))
+
+    async def buy(self, request: TeacherRequest) -> Outcome:
         """Return the stored answer, or buy it.
 
         Raises PromptChanged, BudgetFrozen, BudgetClosed, TeacherRefused, RequestBusy, DependencyUnavailable, StorageFull.
         """
         failures = 0
         while True:
-            with self._drain.call():
-                attempt = self._attempt(request)
+            with self._effects.under_way():
+                attempt = await self._attempt(request)
             if isinstance(attempt, Answered | Unanswered):
                 return attempt
             if attempt is None:
@@ -124,27 +118,27 @@ class TeacherCaller:
             final = self._verdict(result, last_try=failures >= self._teacher.max_attempts)
             if final is not None:
                 return final
-            self._pause(_backoff_s(result, failures=failures, request_id=request_id))
+            await self._effects.pause(_backoff_s(result, failures=failures, request_id=request_id))
 
-    def _attempt(self, request: TeacherRequest) -> Outcome | tuple[str, CallResult] | None:
+    async def _attempt(self, request: TeacherRequest) -> Outcome | tuple[str, CallResult] | None:
         """Make one attempt. Return the outcome, or the attempt's id and how it failed; None: it was not sent."""
-        self._bookings.flush()
-        reserved = self._reserve(request)
+        await self._effects.flush()
+        reserved = await self._reserve(request)
         if not isinstance(reserved, Reserved):
             return reserved
         try:
-            may_leave = self._ledger.mark_sent(reserved)
+            may_leave = await self._effects.mark_sent(reserved)
         except RetryableError:
             # Marked or not, nothing has left: what is held is given back as soon as the database can be told.
-            self._bookings.keep(reserved, _NOT_SENT)
+            self._effects.keep(reserved, _NOT_SENT)
             raise
         if not may_leave:
-            self._bookings.book(reserved, _NOT_SENT)
+            await self._effects.book(reserved, _NOT_SENT)
             return None
-        result, booking = self._send(request, reserved)
+        result, booking = await self._send(request, reserved)
         return (reserved.request_id, result) if booking.reply is None else Answered(reply=booking.reply)
 
-    def _reserve(self, request: TeacherRequest) -> Reserved | Outcome:
+    async def _reserve(self, request: TeacherRequest) -> Reserved | Outcome:
         """Reserve the next attempt; wait while others hold the request or the money."""
         wanted = ReserveRequest(
             request_key=request.key,
@@ -157,7 +151,7 @@ class TeacherCaller:
         )
         waited_s = 0.0
         while True:
-            (outcome,) = self._ledger.reserve([wanted])
+            outcome = await self._effects.reserve(wanted)
             match outcome:
                 case Reserved():
                     return outcome
@@ -174,10 +168,10 @@ class TeacherCaller:
                 case InFlight() if waited_s > self._longest_wait_s:
                     raise RequestBusy(request_key=request.key)
                 case _:
-                    self._pause(_POLL_S)
+                    await self._effects.pause(_POLL_S)
                     waited_s += _POLL_S
 
-    def _send(self, request: TeacherRequest, reserved: Reserved) -> tuple[CallResult, Booking]:
+    async def _send(self, request: TeacherRequest, reserved: Reserved) -> tuple[CallResult, Booking]:
         call = TeacherCall(
             request_id=reserved.request_id,
             model=self._teacher.model,
@@ -189,15 +183,15 @@ class TeacherCaller:
             subject=RequestSubject(domain=request.domain, example=request.example, draw=request.draw),
         )
         try:
-            result = self._client.complete(call)
+            result = await self._effects.send(call)
         except BaseException:
             # A client breaks its promise, or this process is being stopped: nobody knows what the provider saw.
-            self._bookings.book(reserved, Booking(state=HoldState.UNKNOWN, outcome="caller_failed"))
+            await self._effects.book(reserved, Booking(state=HoldState.UNKNOWN, outcome="caller_failed"))
             raise
         booking = booking_of(
             result, attempt=reserved.attempt, price=self._price, errors_are_free=self._teacher.errors_are_free
         )
-        self._bookings.book(reserved, booking)
+        await self._effects.book(reserved, booking)
         return result, booking
 
     def _verdict(self, result: CallResult, *, last_try: bool) -> Unanswered | None:
@@ -214,13 +208,13 @@ class TeacherCaller:
         return Unanswered(reason=reason, teacher_failed=True, overloaded=result.status in _OVERLOADED)
 
     def _bound(self, request: TeacherRequest) -> CallBound:
+        if (body := request.forwarded) is not None:
+            return bound_of(
+                prompt_tokens=body.prompt_tokens, completion_tokens=body.completion_tokens, price=self._price
+            )
         return call_bound(
             request.messages, max_completion_tokens=self._teacher.max_completion_tokens, price=self._price
         )
-
-    @property
-    def _longest_wait_s(self) -> float:
-        return self._teacher.timeout_s + _WAIT_BEYOND_CALL_S
 
 
 def _backoff_s(result: CallResult, *, failures: int, request_id: str) -> float:

@@ -28,6 +28,7 @@ from services.teacher_gateway.bookings import PendingBookings
 from services.teacher_gateway.caller import TeacherCaller
 from services.teacher_gateway.completions import Completions
 from services.teacher_gateway.draining import Drain
+from services.teacher_gateway.effects import ThreadEffects
 from services.teacher_gateway.errors import BudgetExhausted, BudgetFrozen, BudgetMissing
 from services.teacher_gateway.handlers import (
     on_annotation_shard_planned,
@@ -169,14 +170,10 @@ def build_teacher_gateway(
         resources.callback(drain.finish, grace_s=_GRACE_S)
 
         def caller_for(teacher: TeacherSpec, price_version: str, run: FrozenRun | None = None) -> TeacherCaller:
-            return TeacherCaller(
-                teacher,
-                price_version=price_version,
-                ledger=ledger,
-                bookings=bookings,
-                client=teachers.client_for(teacher, run=run),
-                drain=drain,
+            effects = ThreadEffects(
+                ledger=ledger, bookings=bookings, client=teachers.client_for(teacher, run=run), drain=drain
             )
+            return TeacherCaller(teacher, price_version=price_version, effects=effects)
 
         work = partial(
             on_annotation_shard_planned,

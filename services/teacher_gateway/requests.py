@@ -32,12 +32,25 @@ class SynthesisOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardedBody:
+    """A caller's own body, which goes to the teacher as it is. sha256: of all that decides the answer.
+
+    prompt_tokens: at most.   completion_tokens: at most, of all answers together.
+    """
+
+    sha256: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherRequest:
-    """What one row asks the teacher.
+    """What one row, or one caller, asks the teacher.
 
     example: what is annotated, None for synthesis.   right_label: what the answer must be, or have; None: anything.
     aliases: other right answers than the example's own.
     draw: which of the domain's synthesised examples of the run it is, from 0.
+    forwarded: what is sent in place of the messages; None: the messages.
     """
 
     row_id: str
@@ -52,6 +65,7 @@ class TeacherRequest:
     right_label: str | None
     aliases: Sequence[str] = ()
     draw: int = 0
+    forwarded: ForwardedBody | None = None
 
 
 def annotation_request(
@@ -113,6 +127,8 @@ def synthesis_request(
 
 def prompt_sha256(teacher: TeacherSpec, request: TeacherRequest) -> str:
     """Return the hash of all that decides the teacher's answer."""
+    if request.forwarded is not None:
+        return request.forwarded.sha256
     decides: Mapping[str, object] = {
         "model": teacher.model,
         "messages": [[message.role, message.content] for message in request.messages],

@@ -128,7 +128,11 @@ def call_bound(
 ) -> CallBound:
     """Return what one call can use at most. answers: OpenAI's `n`."""
     prompt_tokens = prompt_tokens_bound(messages, tools_json=tools_json)
-    completion_tokens = max_completion_tokens * answers
+    return bound_of(prompt_tokens=prompt_tokens, completion_tokens=max_completion_tokens * answers, price=price)
+
+
+def bound_of(*, prompt_tokens: int, completion_tokens: int, price: TokenPrice) -> CallBound:
+    """Return what one call can use at most whose tokens are bounded already."""
     return CallBound(
         calls=1,
         prompt_tokens=prompt_tokens,

@@ -27,6 +27,7 @@ from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
 from services.teacher_gateway.bookings import PendingBookings
 from services.teacher_gateway.caller import Answered, TeacherCaller, Unanswered
 from services.teacher_gateway.draining import Drain
+from services.teacher_gateway.effects import ThreadEffects
 from services.teacher_gateway.errors import PromptChanged, TeacherRefused
 from services.teacher_gateway.ledger.holds import HoldState
 from services.teacher_gateway.ports import CallEnd, CallResult, TeacherCall
@@ -201,11 +202,13 @@ class Buyer:
         self.caller = TeacherCaller(
             self.frozen.spec.teacher,
             price_version=self.frozen.price_version,
-            ledger=ledger,
-            bookings=PendingBookings(ledger),
-            client=self.client,
-            drain=Drain(),
-            pause=self.pauses.append,
+            effects=ThreadEffects(
+                ledger=ledger,
+                bookings=PendingBookings(ledger),
+                client=self.client,
+                drain=Drain(),
+                pause=self.pauses.append,
+            ),
         )
 
     def request(self, number: int = 0) -> TeacherRequest:

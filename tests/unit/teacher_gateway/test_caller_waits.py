@@ -19,6 +19,7 @@ from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.bookings import PendingBookings
 from services.teacher_gateway.caller import Answered, TeacherCaller, Unanswered
 from services.teacher_gateway.draining import Drain
+from services.teacher_gateway.effects import ThreadEffects
 from services.teacher_gateway.keeper import LedgerKeeper
 from services.teacher_gateway.ledger.holds import Booking, HoldState, Reserved
 from services.teacher_gateway.ports import CallResult, TeacherCall
@@ -64,7 +65,9 @@ def ledger(tmp_path: Path) -> Iterator[FailingLedger]:
     engine.dispose()
 
 
-def caller_over(ledger: SqlLedger, **budget: int) -> tuple[TeacherCaller, Gate, PendingBookings]:
+def caller_over(
+    ledger: SqlLedger, *, drain: Drain | None = None, **budget: int
+) -> tuple[TeacherCaller, Gate, PendingBookings]:
     frozen = frozen_run(budget={"examples": 5, **budget})
     ensure_run_budget(ledger, frozen)
     teacher, bookings = Gate(frozen.spec.teacher.protocol), PendingBookings(ledger)
@@ -72,11 +75,13 @@ def caller_over(ledger: SqlLedger, **budget: int) -> tuple[TeacherCaller, Gate, 
     caller = TeacherCaller(
         frozen.spec.teacher,
         price_version=frozen.price_version,
-        ledger=ledger,
-        bookings=bookings,
-        client=teacher,
-        drain=Drain(),
-        pause=lambda seconds: void(pause(seconds / 10)),
+        effects=ThreadEffects(
+            ledger=ledger,
+            bookings=bookings,
+            client=teacher,
+            drain=drain or Drain(),
+            pause=lambda seconds: void(pause(seconds / 10)),
+        ),
     )
     return caller, teacher, bookings
 
@@ -216,8 +221,8 @@ def test_a_keeper_beats_on_after_a_round_that_no_outage_explains(monkeypatch: py
 
 
 def test_a_polite_end_begins_no_call_and_waits_for_those_under_way(ledger: FailingLedger) -> None:
-    caller, teacher, _ = caller_over(ledger)
-    drain = caller._drain
+    drain = Drain()
+    caller, teacher, _ = caller_over(ledger, drain=drain)
     with asking(caller) as ask:
         under_way = ask(0)
         assert teacher.asked.acquire(timeout=30)
