@@ -40,6 +40,8 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
             teacher_urls=settings.urls(),
             progress=connections.progress,
             lease_s=settings.lease_s,
+            key_limits=settings.key_limits,
+            queue=settings.queue,
         ),
     )
     process.stack.callback(gateway.close)

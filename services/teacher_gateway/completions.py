@@ -58,18 +58,19 @@ class Completions:
         if teacher is not None:
             price_of(teacher)
 
-    def complete(self, asked: Completion) -> Completed:
-        """Return the stored reply, or buy one.
+    def complete(self, asked: Completion, *, still_wanted: Callable[[], None] = lambda: None) -> Completed:
+        """Return the stored reply, or buy one. still_wanted: raises once nobody waits any more.
 
         Raises InvalidInput, NotAllowedNow (no teacher), BudgetMissing, BudgetExhausted, BudgetFrozen, BudgetClosed,
-        PromptChanged, TeacherRejected, TeacherRefused, TeacherFailing, RequestBusy, DependencyUnavailable.
+        PromptChanged, TeacherRejected, TeacherRefused, TeacherFailing, RequestBusy, GatewayBusy,
+        DependencyUnavailable.
         """
         teacher = self._terms(asked)
         key = completion_key(
             tenant=asked.budget.tenant, idempotency_key=asked.idempotency_key or f"once/{uuid.uuid4()}"
         )
         caller = self._caller_for(teacher, price_version(teacher))
-        outcome = caller.ask(_request(asked, key=key))
+        outcome = caller.ask(_request(asked, key=key), still_wanted=still_wanted)
         if isinstance(outcome, Unanswered):
             raise _error_of(outcome, url=caller.url)
         return _completed(outcome, asked, teacher=teacher, key=key)

@@ -19,9 +19,10 @@ from baldistill.rpc.status_codes import STATUS_CODES
 from baldistill.runtime.handlers import ConsumerGroup
 from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.specs.frozen import FrozenRun
-from baldistill.specs.runspec import TeacherSpec
+from baldistill.specs.runspec import KeyLimitsSpec, TeacherSpec
 from baldistill.v1 import teacher_gateway_pb2_grpc
 from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger, read_budget_tree
+from services.teacher_gateway.adapters.sql_limits import SqlLimitStore
 from services.teacher_gateway.adapters.sql_replies import count_replies, delete_replies
 from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
 from services.teacher_gateway.bookings import PendingBookings
@@ -39,6 +40,9 @@ from services.teacher_gateway.handlers import (
 from services.teacher_gateway.keeper import LedgerKeeper
 from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus
 from services.teacher_gateway.ledger.holds import Attempt
+from services.teacher_gateway.limits.desk import DEFAULT_QUEUE, LimitDesk
+from services.teacher_gateway.limits.gate import PurchaseGate
+from services.teacher_gateway.observing import CallObserver
 from services.teacher_gateway.ports import Ledger, Teachers
 from services.teacher_gateway.preflight import check_teacher
 from services.teacher_gateway.run_budgets import asks_the_teacher, ensure_run_budget, run_path
@@ -150,30 +154,38 @@ def build_teacher_gateway(
     progress: ProgressSource = no_progress_of_any,
     clock: DatabaseClock | None = None,
     lease_s: float = DEFAULT_LEASE_S,
+    key_limits: Mapping[str, KeyLimitsSpec] | None = None,
+    queue: int = DEFAULT_QUEUE,
+    observer: CallObserver | None = None,
 ) -> TeacherGateway:
     """Return the gateway over a migrated database. Ends at once what a killed process on this machine left.
 
     locks: folder where this process proves that it lives; None: by its lease alone.   environment: holds the API
     keys; default: the process's own.   teacher_urls: the only ones that a teacher may have; empty: any.
+    key_limits: the operator's, by the variable of a key.   queue: calls of one key that may wait for them at once.
     """
     with ExitStack() as resources:
         ledger = SqlLedger(engine, lock_folder=locks, lease_s=lease_s, clock=clock)
         resources.callback(ledger.close)
         ledger.sweep(trust_leases=False)
-        teachers = TeacherDirectory(os.environ if environment is None else environment, store=store, urls=teacher_urls)
+        teachers = TeacherDirectory(
+            os.environ if environment is None else environment, store=store, urls=teacher_urls, key_limits=key_limits
+        )
         resources.callback(teachers.close)
         bookings = PendingBookings(ledger)
         keeper = LedgerKeeper(ledger=ledger, bookings=bookings, lease_s=lease_s)
         keeper.start()
         resources.callback(keeper.close)
         drain = Drain()
+        gate = PurchaseGate(limits=LimitDesk(SqlLimitStore(engine), queue=queue))
+        resources.callback(gate.close)
         resources.callback(drain.finish, grace_s=_GRACE_S)
 
         def caller_for(teacher: TeacherSpec, price_version: str, run: FrozenRun | None = None) -> TeacherCaller:
             effects = ThreadEffects(
-                ledger=ledger, bookings=bookings, client=teachers.client_for(teacher, run=run), drain=drain
+                ledger=ledger, bookings=bookings, keys=teachers.keys_for(teacher, run=run), gate=gate, drain=drain
             )
-            return TeacherCaller(teacher, price_version=price_version, effects=effects)
+            return TeacherCaller(teacher, price_version=price_version, effects=effects, observer=observer)
 
         work = partial(
             on_annotation_shard_planned,

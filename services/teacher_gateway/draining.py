@@ -22,7 +22,7 @@ class Drain:
         """Count one attempt, from its reserve to its booking. Raises DependencyUnavailable where the end has begun."""
         with self._changed:
             # Under the lock, so that `finish` sees whoever got past this.
-            self._refuse_if_stopping()
+            self.refuse_if_stopping()
             self._under_way += 1
         try:
             yield
@@ -34,7 +34,7 @@ class Drain:
     def pause(self, seconds: float) -> None:
         """Wait. Raises DependencyUnavailable as soon as the end begins."""
         self._stopping.wait(seconds)
-        self._refuse_if_stopping()
+        self.refuse_if_stopping()
 
     def begin(self) -> None:
         """Let no further call begin, and end all pauses. Returns at once; idempotent."""
@@ -46,6 +46,7 @@ class Drain:
         with self._changed:
             self._changed.wait_for(lambda: self._under_way == 0, timeout=grace_s)
 
-    def _refuse_if_stopping(self) -> None:
+    def refuse_if_stopping(self) -> None:
+        """Raises DependencyUnavailable where the end has begun."""
         if self._stopping.is_set():
             raise DependencyUnavailable(dependency="teacher gateway", reason="it is being stopped")

@@ -6,14 +6,16 @@ may wait without holding up others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from services.teacher_gateway.bookings import PendingBookings
 from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.ledger.holds import Booking, Reserved, ReserveOutcome, ReserveRequest
-from services.teacher_gateway.ports import CallResult, Ledger, TeacherCall, TeacherClient
+from services.teacher_gateway.limits.gate import Passage, PurchaseGate
+from services.teacher_gateway.limits.keys import TeacherKey
+from services.teacher_gateway.ports import CallResult, Ledger, TeacherCall
 
 Result = TypeVar("Result")
 
@@ -24,6 +26,18 @@ class CallEffects(Protocol):
     @property
     def url(self) -> str:
         """Where the teacher is, for messages."""
+
+    async def enter(self, *, tokens: int, lasts_at_most_s: float, still_wanted: Callable[[], None]) -> Passage:
+        """Wait for a key that is awake, a slot of its limits and a closed circuit (`limits/gate.py`), before any reserve.
+
+        still_wanted: raises where nobody waits any more. Raises GatewayBusy, DependencyUnavailable.
+        """
+
+    def leave(self, passage: Passage) -> None:
+        """Give a passage back, once, after the booking."""
+
+    def rest(self, passage: Passage, *, seconds: float) -> bool:
+        """Leave a passage's key alone for a while. Return whether the teacher has another one that is awake."""
 
     def under_way(self) -> AbstractContextManager[None]:
         """Count one attempt, from its reserve to its booking. Raises DependencyUnavailable where the end has begun."""
@@ -37,8 +51,8 @@ class CallEffects(Protocol):
     async def mark_sent(self, reserved: Reserved) -> bool:
         """Allow the bytes to leave."""
 
-    async def send(self, call: TeacherCall) -> CallResult:
-        """Send one attempt."""
+    async def send(self, call: TeacherCall, passage: Passage) -> CallResult:
+        """Send one attempt, by the passage's key."""
 
     async def book(self, reserved: Reserved, booking: Booking) -> None:
         """Book, or keep for later and raise what the ledger raised."""
@@ -58,20 +72,38 @@ class ThreadEffects:
         *,
         ledger: Ledger,
         bookings: PendingBookings,
-        client: TeacherClient,
+        keys: Sequence[TeacherKey],
+        gate: PurchaseGate,
         drain: Drain,
         pause: Callable[[float], None] | None = None,
     ) -> None:
         """`pause(seconds)` waits; default: the drain's, which ends with the process."""
         self._ledger = ledger
         self._bookings = bookings
-        self._client = client
+        self._keys = keys
+        self._gate = gate
         self._drain = drain
         self._pause = pause or drain.pause
 
     @property
     def url(self) -> str:
-        return self._client.url
+        return self._keys[0].client.url
+
+    async def enter(self, *, tokens: int, lasts_at_most_s: float, still_wanted: Callable[[], None]) -> Passage:
+        if (wait_s := self._gate.wait_s(self._keys)) > 0:
+            self._pause(wait_s)
+
+        def go_on() -> None:
+            self._drain.refuse_if_stopping()
+            still_wanted()
+
+        return self._gate.enter(self._keys, tokens=tokens, lasts_at_most_s=lasts_at_most_s, go_on=go_on)
+
+    def leave(self, passage: Passage) -> None:
+        self._gate.leave(passage)
+
+    def rest(self, passage: Passage, *, seconds: float) -> bool:
+        return self._gate.rest(passage, self._keys, seconds=seconds)
 
     def under_way(self) -> AbstractContextManager[None]:
         return self._drain.call()
@@ -86,8 +118,8 @@ class ThreadEffects:
     async def mark_sent(self, reserved: Reserved) -> bool:
         return self._ledger.mark_sent(reserved)
 
-    async def send(self, call: TeacherCall) -> CallResult:
-        return self._client.complete(call)
+    async def send(self, call: TeacherCall, passage: Passage) -> CallResult:
+        return passage.key.client.complete(call)
 
     async def book(self, reserved: Reserved, booking: Booking) -> None:
         self._bookings.book(reserved, booking)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from baldistill.settings import ServiceSettings
-from baldistill.specs.runspec import TeacherSpec
+from baldistill.specs.runspec import KeyLimitsSpec, TeacherSpec
 
 
 class TeacherGatewaySettings(ServiceSettings):
@@ -30,12 +30,22 @@ class TeacherGatewaySettings(ServiceSettings):
     teacher_urls: tuple[str, ...] = Field(
         default=(), description="base URLs that a run's teacher may have, and so the keys be sent to; empty: any"
     )
+    key_limits: dict[str, KeyLimitsSpec] = Field(
+        default_factory=dict,
+        description="limits by the variable of a key, over all runs and replicas; the lower of these and a spec's counts",
+    )
+    queue: int = Field(
+        default=1024,
+        ge=1,
+        description="calls that may wait for a limit of one key, in this process; further ones get 429",
+    )
     calls_at_once: int = Field(default=64, ge=1, description="calls of callers at work at once")
     longest_call_s: float = Field(default=300.0, gt=0, description="seconds that one call of a caller may take")
 
     def keys_in(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Return what specs may name. They come from tenants, and name a URL too: the rest of our secrets is none of it."""
-        own = () if self.teacher is None else (self.teacher.api_key_env,)
+        teacher = self.teacher
+        own = () if teacher is None else (teacher.api_key_env, *teacher.more_api_key_envs)
         return {name: environment[name] for name in (*self.teacher_keys, *own) if name in environment}
 
     def urls(self) -> tuple[str, ...]:

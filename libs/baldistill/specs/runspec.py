@@ -85,6 +85,18 @@ class OracleTeacherSpec(SpecModel):
     )
 
 
+class KeyLimitsSpec(SpecModel):
+    """What each of the teacher's keys may do, over all runs and all replicas of the gateway. None: no limit of ours."""
+
+    calls_at_once: int | None = Field(default=None, ge=1, le=10_000, description="calls under way at once")
+    requests_per_minute: int | None = Field(default=None, ge=1, description="calls in any 60 s")
+    tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="prompt and completion tokens in any 60 s; a call counts its bound until it ends",
+    )
+
+
 class TeacherSpec(SpecModel):
     kind: Literal["openai", "protocol", "oracle"] = Field(
         default="openai",
@@ -100,7 +112,21 @@ class TeacherSpec(SpecModel):
     api_key_env: str = Field(
         default="OPENAI_API_KEY", description="environment variable that holds the key; never the key itself"
     )
-    price: PriceSpec | None = Field(default=None, description="price of the model; an unpriced model is refused")
+    more_api_key_envs: tuple[str, ...] = Field(
+        default=(),
+        description="environment variables of further keys; calls are spread over all, a refused key is rested",
+    )
+    key_limits: KeyLimitsSpec = Field(
+        default_factory=KeyLimitsSpec, description="limits of each key, shared by all replicas of the gateway"
+    )
+    price: PriceSpec | None = Field(
+        default=None,
+        description="price of the model; default: the price file's, else the published one; an unpriced model is refused",
+    )
+    reuse: Literal["run", "tenant"] = Field(
+        default="run",
+        description="tenant: an annotation that another run of this tenant paid for is taken instead of bought again",
+    )
     concurrency: int = Field(default=8, ge=1, le=1024, description="requests under way at once")
     timeout_s: float = Field(default=60.0, gt=0, description="seconds until a call is given up and booked as UNKNOWN")
     max_completion_tokens: int = Field(
@@ -121,6 +147,8 @@ class TeacherSpec(SpecModel):
 
     @model_validator(mode="after")
     def _url_where_needed(self) -> Self:
+        if self.api_key_env in self.more_api_key_envs:
+            raise ValueError("more_api_key_envs: names api_key_env again; each key is named once")
         if self.kind == "openai" and self.base_url is None:
             raise ValueError("base_url: required for kind openai (e.g. https://api.openai.com/v1)")
         return self

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from baldistill.artifacts.ports import ArtifactStore
 from baldistill.errors import InvalidInput
 from baldistill.specs.frozen import FrozenRun
-from baldistill.specs.runspec import TeacherSpec
+from baldistill.specs.runspec import KeyLimitsSpec, TeacherSpec
 from services.teacher_gateway.adapters.openai_teacher import OpenAITeacher
 from services.teacher_gateway.adapters.oracle_teacher import OracleTeacher
 from services.teacher_gateway.adapters.protocol_teacher import ProtocolTeacher
+from services.teacher_gateway.limits.keys import TeacherKey
+from services.teacher_gateway.limits.terms import KeyLimits, key_id_of
 from services.teacher_gateway.ports import TeacherClient
 
 
@@ -19,12 +21,19 @@ class TeacherDirectory:
     """Teachers over the process environment. Keys are read from the variable that a spec names and kept nowhere else.
 
     store: where the `oracle` teacher finds the data set of its run.   urls: that a teacher may have; empty: any.
+    key_limits: the operator's, by the variable of a key.
     """
 
     def __init__(
-        self, environment: Mapping[str, str], *, store: ArtifactStore | None = None, urls: Collection[str] = ()
+        self,
+        environment: Mapping[str, str],
+        *,
+        store: ArtifactStore | None = None,
+        urls: Collection[str] = (),
+        key_limits: Mapping[str, KeyLimitsSpec] | None = None,
     ) -> None:
         self._environment = environment
+        self._key_limits = key_limits or {}
         self._urls = frozenset(url.rstrip("/") for url in urls)
         self._store = store
         # One at a time: it holds a data set's oracle items and rationales.
@@ -39,10 +48,35 @@ class TeacherDirectory:
         """
         if teacher.kind == "oracle":
             return self._oracle_of(run)
-        identity = teacher.model_dump_json(include={"kind", "base_url", "api_key_env", "protocol"})
+        return self._client(teacher, teacher.api_key_env)
+
+    def keys_for(self, teacher: TeacherSpec, *, run: FrozenRun | None = None) -> Sequence[TeacherKey]:
+        """Return a teacher by each of its keys, with the lower of the spec's and the operator's limits of each.
+
+        Raises as `client_for` does. Teachers of this process have one key, without limits of the operator.
+        """
+        limits = _limits(teacher.key_limits)
+        if teacher.kind != "openai":
+            client = self.client_for(teacher, run=run)
+            # Named by what it answers like, so that its limits are those of its kind alone.
+            key_id = key_id_of(url=client.url, api_key=teacher.kind)
+            return [TeacherKey(key_id=key_id, name=teacher.kind, limits=limits, client=client)]
+        assert teacher.base_url is not None
+        return [
+            TeacherKey(
+                key_id=key_id_of(url=teacher.base_url, api_key=self._environment.get(name, "")),
+                name=name,
+                limits=limits.tightened(_limits(self._key_limits.get(name, KeyLimitsSpec()))),
+                client=self._client(teacher, name),
+            )
+            for name in (teacher.api_key_env, *teacher.more_api_key_envs)
+        ]
+
+    def _client(self, teacher: TeacherSpec, key_env: str) -> TeacherClient:
+        identity = f"{key_env}\n" + teacher.model_dump_json(include={"kind", "base_url", "protocol"})
         with self._lock:
             if identity not in self._clients:
-                self._clients[identity] = self._make(teacher)
+                self._clients[identity] = self._make(teacher, key_env)
             return self._clients[identity]
 
     def close(self) -> None:
@@ -60,7 +94,7 @@ class TeacherDirectory:
                 self._oracle = (run.run_id, OracleTeacher.of_run(run, store=self._store))
             return self._oracle[1]
 
-    def _make(self, teacher: TeacherSpec) -> TeacherClient:
+    def _make(self, teacher: TeacherSpec, key_env: str) -> TeacherClient:
         if teacher.kind == "protocol":
             return ProtocolTeacher(teacher.protocol)
         assert teacher.base_url is not None
@@ -69,12 +103,20 @@ class TeacherDirectory:
                 f"this gateway sends no key to {teacher.base_url}; it may know: {', '.join(sorted(self._urls))}",
                 field="teacher.base_url",
             )
-        key = self._environment.get(teacher.api_key_env, "")
+        key = self._environment.get(key_env, "")
         if not key:
             raise InvalidInput(
-                f"environment variable {teacher.api_key_env} is not set; put the teacher's key there"
+                f"environment variable {key_env} is not set; put the teacher's key there"
                 " (any text for a server without keys). A gateway process reads those alone that its setting"
                 " `teacher_keys` names",
-                field="teacher.api_key_env",
+                field="teacher.api_key_env" if key_env == teacher.api_key_env else "teacher.more_api_key_envs",
             )
         return OpenAITeacher(base_url=teacher.base_url, api_key=key)
+
+
+def _limits(spec: KeyLimitsSpec) -> KeyLimits:
+    return KeyLimits(
+        calls_at_once=spec.calls_at_once,
+        requests_per_minute=spec.requests_per_minute,
+        tokens_per_minute=spec.tokens_per_minute,
+    )

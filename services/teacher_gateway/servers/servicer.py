@@ -56,7 +56,8 @@ class TeacherGatewayServicer(teacher_gateway_pb2_grpc.TeacherGatewayServiceServi
                 temperature=request.temperature,
                 seed=request.seed if request.HasField("seed") else None,
                 idempotency_key=request.idempotency_key,
-            )
+            ),
+            still_wanted=require_time_left,
         )
         return pb.CompleteResponse(
             content=done.reply.text,

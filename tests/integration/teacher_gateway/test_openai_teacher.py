@@ -35,6 +35,7 @@ from services.teacher_gateway.preflight import check_teacher
 from services.teacher_gateway.requests import TeacherRequest, annotation_request
 from services.teacher_gateway.run_budgets import ensure_run_budget, run_path
 from services.teacher_gateway.settings import TeacherGatewaySettings
+from tests.teachers import key_of, open_gate
 
 KEY = "sk-secret"
 FREE = {"input_usd_per_million_tokens": 0, "output_usd_per_million_tokens": 0}
@@ -205,7 +206,8 @@ class Buyer:
             effects=ThreadEffects(
                 ledger=ledger,
                 bookings=PendingBookings(ledger),
-                client=self.client,
+                keys=[key_of(self.client)],
+                gate=open_gate(),
                 drain=Drain(),
                 pause=self.pauses.append,
             ),
@@ -248,7 +250,7 @@ def test_a_rate_limited_request_waits_as_told_and_is_not_billed(buyer: Callable[
     outcome = one.caller.ask(one.request())
     assert isinstance(outcome, Unanswered)
     assert (outcome.reason, outcome.overloaded) == ("http_429", True)
-    assert one.pauses == [3.0, 3.0]
+    assert one.pauses == [pytest.approx(3, abs=1), pytest.approx(3, abs=1)]
     assert one.states() == [HoldState.RELEASED] * 3
     attempts = one.ledger.attempts(run_path(one.frozen))
     assert seen(tmp_path) == [attempt.request_id for attempt in attempts]

@@ -25,6 +25,7 @@ from services.teacher_gateway.ledger.holds import Booking, HoldState, Reserved
 from services.teacher_gateway.ports import CallResult, TeacherCall
 from services.teacher_gateway.requests import TeacherRequest, annotation_request
 from services.teacher_gateway.run_budgets import ensure_run_budget, run_path
+from tests.teachers import key_of, open_gate
 
 EXAMPLES = tickets("billing", 5)
 
@@ -78,7 +79,8 @@ def caller_over(
         effects=ThreadEffects(
             ledger=ledger,
             bookings=bookings,
-            client=teacher,
+            keys=[key_of(teacher)],
+            gate=open_gate(),
             drain=drain or Drain(),
             pause=lambda seconds: void(pause(seconds / 10)),
         ),
