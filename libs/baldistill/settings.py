@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from baldistill.mounted_secrets import MountedSettings
 from baldistill.rpc.tls_files import TlsFiles
 
 LogLevel: TypeAlias = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -115,7 +116,7 @@ class TelemetrySettings(BaseModel):
     )
 
 
-class ProcessSettings(BaseSettings):
+class ProcessSettings(MountedSettings):
     """What every service process is told. Services add their own fields."""
 
     model_config = SettingsConfigDict(
@@ -130,9 +131,12 @@ class ProcessSettings(BaseSettings):
     database: DatabaseSettings = Field(description="the SQL database")
     server: ServerSettings = Field(default_factory=ServerSettings, description="gRPC and /metrics")
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="logs and traces")
+    migrate_at_start: bool = Field(
+        default=True, description="bring the database to the newest schema at start; off where a job of its own does"
+    )
 
 
-class BrokerSettings(BaseSettings):
+class BrokerSettings(MountedSettings):
     """What a tool is told that needs the broker and nothing else."""
 
     model_config = SettingsConfigDict(
@@ -142,7 +146,7 @@ class BrokerSettings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="the broker")
 
 
-class DatabaseOnlySettings(BaseSettings):
+class DatabaseOnlySettings(MountedSettings):
     """What a tool is told that needs the database and nothing else."""
 
     model_config = SettingsConfigDict(

@@ -25,9 +25,6 @@ class PolicySettings(ProcessSettings):
 
     gateway: GatewaySettings = Field(default_factory=GatewaySettings, description="the teacher gateway")
     consumers: int = Field(default=2, ge=1, description="members of the consumer group in this process")
-    migrate_at_start: bool = Field(
-        default=True, description="bring the database to the newest schema at start; off where another role owns it"
-    )
     quiet_s: float = Field(
         default=600.0, gt=0, description="seconds without progress or fact after which a running run is told anew"
     )

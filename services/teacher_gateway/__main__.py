@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from baldistill.mounted_secrets import variables
 from baldistill.rpc.health import HealthFaces
 from baldistill.rpc.limits import ServerLimits
 from baldistill.runtime.connections import (
@@ -36,7 +35,7 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
             store=connections.store,
             engine=connections.engine,
             locks=settings.locks,
-            environment=settings.keys_in(os.environ),
+            environment=settings.keys_in(variables()),
             teacher_urls=settings.urls(),
             progress=connections.progress,
             lease_s=settings.lease_s,

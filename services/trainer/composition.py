@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,18 +14,18 @@ from baldistill.events.facts import RationalesCollected, RunCancelled, RunFailed
 from baldistill.events.publishing import FactPublisher
 from baldistill.jobs.owners import JobOwner
 from baldistill.jobs.process_work import ProcessWork
-from baldistill.jobs.settings import JobSettings
 from baldistill.jobs.sql_registry import SqlJobRegistry
 from baldistill.jobs.watcher import JobWatcher
 from baldistill.runtime.handlers import ConsumerGroup, PublishFacts
 from baldistill.runtime.in_process_launcher import InProcessLauncher
-from baldistill.runtime.launching import Job, JobEnded, JobFailed, JobKind, JobLauncher
+from baldistill.runtime.launching import Job, JobEnded, JobFailed, JobKind, JobLauncher, JobWork
 from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.runtime.retries import RetryPolicy
 from services.trainer.adapters.process_generator import ProcessGenerator
 from services.trainer.handlers import on_rationales_collected, on_run_ended, on_run_submitted
 from services.trainer.job import run_job
 from services.trainer.outcomes import dead_letter_of, is_done, report_done, report_failed
+from services.trainer.settings import TrainerJobSettings
 
 # A full disk or a store that is away: a minute, then a person is told. A service brings a more patient policy.
 _RETRIES = RetryPolicy(tries=3, first_delay_s=1.0)
@@ -37,17 +37,25 @@ JOB_KINDS = (JobKind.TRAIN, JobKind.EVALUATE)
 class Trainer:
     """The composed trainer. groups: its consumer groups, run by the caller.   launcher: of its jobs."""
 
-    def __init__(self, *, groups: Sequence[ConsumerGroup], launcher: JobLauncher) -> None:
+    def __init__(
+        self,
+        *,
+        groups: Sequence[ConsumerGroup],
+        launcher: JobLauncher,
+        close_work: Callable[[], None] = lambda: None,
+    ) -> None:
         self.groups = list(groups)
         self.launcher = launcher
+        self._close_work = close_work
 
     def busy(self) -> bool:
         """Tell whether a job waits, works or is being reported."""
         return self.launcher.is_busy()
 
     def close(self) -> None:
-        """Let jobs reach their next step, save a checkpoint and end. Idempotent."""
+        """Let jobs of this machine reach their next step, save a checkpoint and end; leave the cluster's. Idempotent."""
         self.launcher.close()
+        self._close_work()
 
 
 def build_trainer(
@@ -77,13 +85,13 @@ def build_trainer_service(
     engine: Engine,
     bus: Bus,
     progress: ProgressSource,
-    jobs: JobSettings,
+    jobs: TrainerJobSettings,
     environment: Mapping[str, str] | None = None,
     on_job_ended: JobEnded = lambda _job, _age_s: None,
 ) -> Trainer:
-    """Return one replica of the trainer: jobs in SQL, each done by a process of its own. Takes jobs from now on.
+    """Return one replica of the trainer: jobs in SQL, each done by a process of its own or a Job of the cluster.
 
-    environment: replaces variables of ours for the jobs' processes.
+    Takes jobs from now on. environment: replaces variables of ours for the jobs' processes.   Raises InvalidInput.
     """
     publish = FactPublisher(bus, source="trainer")
 
@@ -91,14 +99,7 @@ def build_trainer_service(
         if (letter := dead_letter_of(store, job, error)) is not None:
             bus.publish([letter])
 
-    work = ProcessWork(
-        module="services.trainer.job_process",
-        folder=jobs.logs,
-        progress=progress,
-        is_done=partial(is_done, store=store),
-        environment=environment,
-        grace_s=jobs.grace_s,
-    )
+    work, close_work = _job_work(jobs, store=store, progress=progress, environment=environment)
     watcher = JobWatcher(
         registry=SqlJobRegistry(engine),
         owner=JobOwner(lock_folder=jobs.locks),
@@ -109,9 +110,36 @@ def build_trainer_service(
         capacity=jobs.at_once,
         lease_s=jobs.lease_s,
         on_ended=on_job_ended,
+        leaves_work=jobs.launcher == "kubernetes",
     )
     watcher.start()
-    return Trainer(groups=[_group(store, watcher)], launcher=watcher)
+    return Trainer(groups=[_group(store, watcher)], launcher=watcher, close_work=close_work)
+
+
+def _job_work(
+    jobs: TrainerJobSettings, *, store: ArtifactStore, progress: ProgressSource, environment: Mapping[str, str] | None
+) -> tuple[JobWork, Callable[[], None]]:
+    """Return what does a job, and what closes it."""
+    done = partial(is_done, store=store)
+    if jobs.launcher == "kubernetes":
+        # Deferred: only this launcher needs the client library.
+        from baldistill.jobs.cluster.api import connect_to_cluster
+        from baldistill.jobs.cluster.sightings import JobSightings
+        from baldistill.jobs.cluster.work import ClusterWork
+
+        cluster = connect_to_cluster(namespace=jobs.kubernetes.namespace, template=jobs.kubernetes.template)
+        sightings = JobSightings(cluster)
+        sightings.start()
+        return ClusterWork(cluster, sightings=sightings, is_done=done, queue=jobs.kubernetes.queue), sightings.close
+    work = ProcessWork(
+        module="services.trainer.job_process",
+        folder=jobs.logs,
+        progress=progress,
+        is_done=done,
+        environment=environment,
+        grace_s=jobs.grace_s,
+    )
+    return work, lambda: None
 
 
 def _group(store: ArtifactStore, launcher: JobLauncher) -> ConsumerGroup:

@@ -6,15 +6,16 @@ import sys
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from baldistill.jobs.process_main import run_job_process
+from baldistill.mounted_secrets import MountedSettings
 from baldistill.runtime.launching import Job, JobKind, ShouldStop
 from baldistill.runtime.progress import ProgressSource
 from baldistill.settings import StoreSettings
 
 
-class JobProcessSettings(BaseSettings):
+class JobProcessSettings(MountedSettings):
     """What a job needs: the store alone."""
 
     model_config = SettingsConfigDict(

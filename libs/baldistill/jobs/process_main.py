@@ -55,7 +55,7 @@ def run_job_process(arguments: Sequence[str], work: ProcessJobWork) -> int:
         ended: Mapping[str, str] = {"how": "done"}
     # The parent judges; what is unexpected goes to the log with its traceback.
     except Exception as error:  # noqa: BLE001
-        ended = _how(error)
+        ended = how_it_ended(error)
         if ended["how"] in {"permanent", "retryable"}:
             _log.error("job failed", job=options.job.name, error=type(error).__name__, exc_info=error)
     told.say_last(ended)
@@ -71,7 +71,8 @@ def die_with(parent_pid: int) -> None:
         os._exit(1)
 
 
-def _how(error: Exception) -> Mapping[str, str]:
+def how_it_ended(error: Exception) -> Mapping[str, str]:
+    """Return what a job's end is to whoever launched it: how, and of what error."""
     about = {"error": type(error).__name__, "reason": str(error)}
     if isinstance(error, JobStopped):
         return {"how": "stopped"}

@@ -21,7 +21,17 @@ from baldistill.errors import BalDistillError, DependencyUnavailable, RetryableE
 from baldistill.events.trace_context import carrying
 from baldistill.jobs.owners import JobOwner
 from baldistill.jobs.registry import Claim, JobRegistry, JobState, Standing
-from baldistill.runtime.launching import Job, JobDisrupted, JobDone, JobEnded, JobFailed, JobKind, JobStopped, JobWork
+from baldistill.runtime.launching import (
+    Job,
+    JobDisrupted,
+    JobDone,
+    JobEnded,
+    JobFailed,
+    JobKind,
+    JobLeft,
+    JobStopped,
+    JobWork,
+)
 from baldistill.runtime.retries import OutagePolicy, RetryPolicy
 
 DEFAULT_LEASE_S = 10.0
@@ -50,11 +60,14 @@ class _Running:
     claimed_at_s: float
     stop: threading.Event = field(default_factory=threading.Event)
     lost: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
 
     def should_stop(self) -> bool:
-        """Raise LeaseLost where another owner has the job."""
+        """Raise LeaseLost where another owner has the job, JobLeft where its work is to go on without us."""
         if self.lost.is_set():
             raise LeaseLost(f"job {self.claim.job.name} is another owner's now")
+        if self.left.is_set():
+            raise JobLeft(f"job {self.claim.job.name} goes on")
         return self.stop.is_set()
 
 
@@ -63,7 +76,7 @@ class JobWatcher:
 
     kinds: what this process can do.   work: done on a thread of its own, `capacity` at once.   on_done, on_failed:
     publish what a job came to; asked again while a dependency is away.   on_ended: told once that is said; raises nothing.
-    retries: of a job's own failures.
+    retries: of a job's own failures.   leaves_work: the work outlives this process; `close` ends only our watching it.
     """
 
     def __init__(
@@ -80,6 +93,7 @@ class JobWatcher:
         lease_s: float = DEFAULT_LEASE_S,
         tick_s: float = _TICK_S,
         retries: RetryPolicy | None = None,
+        leaves_work: bool = False,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
@@ -93,6 +107,7 @@ class JobWatcher:
         self._lease_s = lease_s
         self._tick_s = tick_s
         self._retries = retries or RetryPolicy()
+        self._leaves_work = leaves_work
         self._outages = OutagePolicy(longest_delay_s=5.0)
         self._monotonic_s = monotonic_s
         self._reachable_since_s = monotonic_s()
@@ -127,7 +142,7 @@ class JobWatcher:
         with self._lock:
             running, threads = list(self._running), list(self._threads)
         for one in running:
-            one.stop.set()
+            self._part_with(one)
         for thread in threads:
             thread.join()
         if self._thread.is_alive():
@@ -160,13 +175,16 @@ class JobWatcher:
             running = list(self._running)
         for one in running:
             if self._closing.is_set():
-                one.stop.set()
+                self._part_with(one)
             standing = self._registry.beat(one.claim, owner=self._owner.name, lease_s=self._lease_s)
             # One that gave its lease back a moment ago hears it too, and does not care.
             if standing is Standing.LOST:
                 one.lost.set()
             elif standing is Standing.STOP:
                 one.stop.set()
+
+    def _part_with(self, one: _Running) -> None:
+        (one.left if self._leaves_work else one.stop).set()
 
     def _free_the_dead(self) -> None:
         for name in self._registry.owners():
@@ -206,7 +224,7 @@ class JobWatcher:
                 self._work(job, one.should_stop)
         except LeaseLost:
             _log.error("job lost to another owner", job=job.name, run_id=job.run_id)
-        except JobStopped:
+        except (JobStopped, JobLeft):
             self._release(one)
         except JobDisrupted as error:
             _log.warning("job disrupted", job=job.name, run_id=job.run_id, reason=str(error))

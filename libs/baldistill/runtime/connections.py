@@ -15,7 +15,7 @@ from baldistill.bus.kafka.bus import open_bus
 from baldistill.bus.ports import Bus
 from baldistill.database.engine import open_database, reading
 from baldistill.database.exclusive import exclusively
-from baldistill.database.migrate import migrate
+from baldistill.database.migrate import migrate, require_current
 from baldistill.database.turns import ReportingTurn
 from baldistill.events.publishing import FactPublisher
 from baldistill.jobs.sql_registry import SqlJobRegistry
@@ -66,7 +66,8 @@ def connect(settings: ProcessSettings, process: Process) -> Connections:
     """
     engine = open_database(settings.database.url.get_secret_value())
     process.stack.callback(engine.dispose)
-    process.wait_for("database", lambda: migrate(engine))
+    prepare = migrate if settings.migrate_at_start else require_current
+    process.wait_for("database", lambda: prepare(engine))
     store = process.stack.enter_context(artifact_store(settings.store, folder=settings.artifacts_folder))
     bus = open_bus(settings.kafka, client_id=process.service)
     process.stack.callback(bus.close)

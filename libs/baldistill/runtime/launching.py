@@ -82,6 +82,10 @@ class JobStopped(BalDistillError):
     """A job ended because it was asked to; what it had is in its checkpoint. No failure."""
 
 
+class JobLeft(BalDistillError):
+    """This process ends, and the job's work goes on without it: whoever takes the job next finds it. No failure."""
+
+
 class JobDisrupted(RetryableError):
     """Something outside ended a job: a node, a kill. It goes on from its checkpoint, and nothing is counted."""
 

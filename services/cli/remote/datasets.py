@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from baldistill.datasets.importing import import_dataset
 from baldistill.datasets.storage import latest_version
+from baldistill.mounted_secrets import MountedSettings
 from baldistill.settings import StoreSettings
 from baldistill.specs.runspec import RunSpec
 from services.cli.output import MESSAGES
 
 
-class RemoteStore(BaseSettings):
+class RemoteStore(MountedSettings):
     """The store of running services, as this command line is told of it."""
 
     model_config = SettingsConfigDict(

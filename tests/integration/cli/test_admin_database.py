@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from baldistill.database.engine import open_database, sqlite_url
 from baldistill.database.migrate import require_current
-from baldistill.errors import AlreadyThere
+from baldistill.errors import AlreadyThere, InvalidInput
 from services.cli.app import app
 from services.policy.adapters.sql_tenants import SqlTenantRegistry
 from services.policy.tenants import digest_of
@@ -36,6 +36,26 @@ def test_an_empty_database_gets_its_schema_its_first_tenant_and_an_admins_token(
     again = CliRunner().invoke(app, ["admin", "bootstrap", "ops"])
     assert isinstance(again.exception, AlreadyThere)
     assert CliRunner().invoke(app, ["admin", "bootstrap", "ops", "--token-name", "second"]).exit_code == 0
+
+
+def test_a_token_in_a_file_is_made_known_once_and_a_changed_one_beside_it(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    command = ["admin", "bootstrap", "ops", "--token-name", "services", "--token-file", str(file)]
+    known = []
+    for text in ("a" * 40, "a" * 40, "b" * 40):
+        file.write_text(text + "\n")
+        made = CliRunner().invoke(app, command)
+        assert made.exit_code == 0, made.output
+        assert text not in made.output
+        engine = open_database(url)
+        token = SqlTenantRegistry(engine).find_token(sha256=digest_of(text))
+        engine.dispose()
+        assert token is not None
+        known.append((token.is_admin, token.name))
+    assert known[0] == known[1]
+    assert known[2][1] not in {"services", known[0][1]}
+    file.write_text("short")
+    assert isinstance(CliRunner().invoke(app, command).exception, InvalidInput)
 
 
 def test_migrating_twice_changes_nothing(url: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from baldistill.database.engine import open_database, sqlite_url
+from baldistill.database.engine import open_database, reading, sqlite_url, writing
 from baldistill.database.migrate import migrate, require_current
-from baldistill.errors import InvalidInput
+from baldistill.errors import DependencyUnavailable
 
 COMPOSE = """
 import sys
@@ -50,8 +50,20 @@ def test_the_process_is_composed_without_torch_and_without_anything_being_there(
 
 def test_a_schema_that_is_behind_is_refused_until_it_is_migrated(tmp_path: Path) -> None:
     engine = open_database(sqlite_url(tmp_path / "state.db"))
-    with pytest.raises(InvalidInput, match="baldistill admin migrate"):
+    with pytest.raises(DependencyUnavailable, match="baldistill admin migrate"):
         require_current(engine)
     migrate(engine)
     require_current(engine)
+    engine.dispose()
+
+
+def test_a_schema_of_a_newer_version_is_taken_as_it_is(tmp_path: Path) -> None:
+    engine = open_database(sqlite_url(tmp_path / "state.db"))
+    migrate(engine)
+    with writing(engine) as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999_expanded'")
+    require_current(engine)
+    migrate(engine)
+    with reading(engine) as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == "9999_expanded"
     engine.dispose()

@@ -21,13 +21,13 @@ from baldistill.bus.ports import BusConsumer
 from baldistill.events.codec import decode
 from baldistill.events.dead_letters import dead_letter_topic, read_dead_letter
 from baldistill.events.facts import Fact, RationalesCollected, RunBlocked, StageFailed, StudentTrained
-from baldistill.jobs.settings import JobSettings
 from baldistill.runtime.launching import Job
 from baldistill.runtime.progress import always, no_progress_of_any
 from baldistill.testing.databases import open_test_database
 from baldistill.testing.small_runs import RUN_ID, TENANT, SmallRun, small_examples
 from services.trainer.composition import Trainer, build_trainer_service
 from services.trainer.job import run_job
+from services.trainer.settings import TrainerJobSettings
 
 SIZES = {"billing": 9, "login": 6, "delivery": 3}
 TEST = {"billing": 4, "login": 2, "delivery": 1}
@@ -60,7 +60,7 @@ class Machine:
             engine=self._engine,
             bus=self.bus,
             progress=always(self._note),
-            jobs=JobSettings(logs=self.folder / "logs", locks=self.folder / "locks"),
+            jobs=TrainerJobSettings(logs=self.folder / "logs", locks=self.folder / "locks"),
             environment={"BALDISTILL_ARTIFACTS_FOLDER": str(self.folder / "store")},
         )
         self._exit.callback(trainer.close)
@@ -175,17 +175,17 @@ import sys, time
 from pathlib import Path
 from baldistill.artifacts.local import LocalArtifactStore
 from baldistill.bus.in_process import InProcessBus
-from baldistill.jobs.settings import JobSettings
 from baldistill.runtime.progress import no_progress_of_any
 from baldistill.testing.databases import open_test_database
 from services.trainer.composition import build_trainer_service
+from services.trainer.settings import TrainerJobSettings
 folder = Path(sys.argv[1])
 trainer = build_trainer_service(
     store=LocalArtifactStore(folder / "store"),
     engine=open_test_database(kind="sqlite", location=str(folder)),
     bus=InProcessBus(),
     progress=no_progress_of_any,
-    jobs=JobSettings(logs=folder / "logs", locks=folder / "locks"),
+    jobs=TrainerJobSettings(logs=folder / "logs", locks=folder / "locks"),
     environment={"BALDISTILL_ARTIFACTS_FOLDER": str(folder / "store")},
 )
 time.sleep(600)
