@@ -49,6 +49,7 @@ include scripts/proto.mk
 include tests/bench/real.mk
 include tests/experiments/experiments.mk
 include tests/stack/stack.mk
+include k8s/k8s.mk
 
 check: lint types imports proto-check test-unit test-contracts ## All that is checked without a student model: what CI asks first
 
@@ -64,7 +65,7 @@ test-integration: $(READY) ## Parts together, with a tiny student and the demo s
 test-e2e: $(READY) ## The command line as a user runs it
 	$(BIN)/pytest tests/e2e
 
-test: check test-integration test-e2e ## Everything that must be green
+test: check k8s-check test-integration test-e2e ## Everything that must be green
 
 bench-plan: $(READY) ## Planning over a million rows: speed, growth, memory
 	$(BIN)/python -m tests.bench.bench_plan
