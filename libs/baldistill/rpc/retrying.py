@@ -40,5 +40,5 @@ def service_config() -> str:
     """Return grpc's service config, as JSON."""
     names = [{"service": service, "method": method} for service, method in idempotent_methods()]
     # A name that stands for several replicas: calls go to each in turn. gRPC's default stays with the first that answers.
-    spread = [{"round_robin": {}}]
+    spread: list[dict[str, dict[str, str]]] = [{"round_robin": {}}]
     return json.dumps({"loadBalancingConfig": spread, "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}]})

@@ -197,7 +197,7 @@ def test_the_template_of_trainings_is_what_the_launcher_looks_for(kustomization:
     assert template["metadata"]["name"] == ClusterJobSettings().template
     spec = template["spec"]["jobTemplate"]["spec"]
     assert [one["name"] for one in spec["template"]["spec"]["containers"]] == [manifests.CONTAINER]
-    rules = {rule["action"]: [] for rule in spec["podFailurePolicy"]["rules"]}
+    rules: dict[str, list[int]] = {rule["action"]: [] for rule in spec["podFailurePolicy"]["rules"]}
     for rule in spec["podFailurePolicy"]["rules"]:
         rules[rule["action"]] += rule.get("onExitCodes", {}).get("values", [])
     assert rules == {"Ignore": [pod_main.STOPPED]}
