@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,9 +50,9 @@ class Admin:
         command = [str(kubernetes_program("kubectl")), "--kubeconfig", str(self._kubeconfig), *arguments]
         return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120)
 
-    def apply(self, documents: list[Mapping[str, Any]]) -> subprocess.CompletedProcess[str]:
+    def apply(self, documents: Sequence[Mapping[str, Any]]) -> subprocess.CompletedProcess[str]:
         """Apply on the server's side, as `kubectl apply --server-side -k` does."""
-        text = yaml.safe_dump_all(documents, sort_keys=False)
+        text = yaml.safe_dump_all(list(documents), sort_keys=False)
         return self.kubectl("apply", "--server-side", "--field-manager=k8s-test", "-f", "-", given=text)
 
     def get(self, *arguments: str) -> list[dict[str, Any]]:

@@ -70,23 +70,23 @@ def test_a_training_is_evicted_whenever_somebody_wants_its_node(
         assert launched.result(name) is None
 
 
-@pytest.mark.parametrize(
-    ("policy", "chosen"),
-    [
-        ("default-deny", {"policy", "teacher-gateway", "selector", "trainer", "prepare", "training"}),
-        ("scraping", {"policy", "teacher-gateway", "selector", "trainer"}),
-        ("clients", {"policy", "teacher-gateway", "selector", "trainer"}),
-        ("policy-by-services", {"policy"}),
-        ("to-policy", {"teacher-gateway", "selector", "trainer"}),
-        ("gateway-by-policy", {"teacher-gateway"}),
-        ("to-gateway", {"policy"}),
-        ("to-teachers", {"teacher-gateway"}),
-        ("to-cluster-api", {"trainer"}),
-        ("servers", set()),
-        ("to-servers", {"policy", "teacher-gateway", "selector", "trainer", "prepare", "training"}),
-        ("to-own-servers", {"policy", "teacher-gateway", "selector", "trainer", "prepare", "training"}),
-    ],
-)
+_CHOSEN: list[tuple[str, set[str]]] = [
+    ("default-deny", {"policy", "teacher-gateway", "selector", "trainer", "prepare", "training"}),
+    ("scraping", {"policy", "teacher-gateway", "selector", "trainer"}),
+    ("clients", {"policy", "teacher-gateway", "selector", "trainer"}),
+    ("policy-by-services", {"policy"}),
+    ("to-policy", {"teacher-gateway", "selector", "trainer"}),
+    ("gateway-by-policy", {"teacher-gateway"}),
+    ("to-gateway", {"policy"}),
+    ("to-teachers", {"teacher-gateway"}),
+    ("to-cluster-api", {"trainer"}),
+    ("servers", set()),
+    ("to-servers", {"policy", "teacher-gateway", "selector", "trainer", "prepare", "training"}),
+    ("to-own-servers", {"policy", "teacher-gateway", "selector", "trainer", "prepare", "training"}),
+]
+
+
+@pytest.mark.parametrize(("policy", "chosen"), _CHOSEN)
 def test_each_policy_chooses_the_pods_that_it_should(
     admin: Admin, production: Applied, kubelet: Kubelet, policy: str, chosen: set[str]
 ) -> None:
@@ -109,11 +109,7 @@ def _as_text(selector: dict[str, Any]) -> str:
 
 
 def test_every_policy_of_production_is_in_that_list(admin: Admin, production: Applied) -> None:
-    listed = {
-        parameters[0]
-        for mark in test_each_policy_chooses_the_pods_that_it_should.pytestmark
-        for parameters in mark.args[1]
-    }
+    listed = {policy for policy, _ in _CHOSEN}
     assert {one["metadata"]["name"] for one in admin.get("networkpolicies", "-n", production.namespace)} == listed
 
 

@@ -72,8 +72,11 @@ def installed(
     # How packages are reached (proxies, authorities) is the machine's; where Python looks for modules is not.
     tools = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     tools["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    for line in (["k8s/images/install-dependencies.sh", service, python], ["k8s/images/install-project.sh", python]):
-        assert str(line[0]) in DOCKERFILE
+    for line in (
+        ["k8s/images/install-dependencies.sh", service, str(python)],
+        ["k8s/images/install-project.sh", str(python)],
+    ):
+        assert line[0] in DOCKERFILE
         done = subprocess.run(
             line, cwd=context, env=tools, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
         )
