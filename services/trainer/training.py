@@ -22,12 +22,12 @@ from baldistill.student.lora import (
     trainable_parameters,
 )
 from baldistill.student.rendering import RenderedExample, render
-from baldistill.student.scoring import target_token_nll
+from baldistill.student.target_loss import target_loss
 from services.trainer.batches import TrainingRow, batches_of_epoch
 from services.trainer.checkpoints import Checkpoints, TrainingState
 from services.trainer.errors import TrainingDiverged
 
-# Of a row in its forward pass, at least this share is text. News articles shuffled into passes of 16 were three quarters
+# Where rows are padded, at least this share of a pass is text. News articles shuffled into passes of 16 were three quarters
 # padding, which costs as much as text does.
 _LEAST_FILLED = 0.75
 
@@ -77,6 +77,7 @@ def train_adapter(
     adapted = attach_fresh(base.model, spec.lora, base_name=frozen.base_model.name, rng=rng)
     adapted.train()
     parameters = trainable_parameters(adapted)
+    loss = target_loss(adapted, device=base.device)
     # No weight decay, as in QLoRA, whose recipe the paper follows.
     optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
     state = TrainingState(parameters=parameters, optimizer=optimizer, rng=rng)
@@ -96,9 +97,10 @@ def train_adapter(
 
         tokens = sum(len(rendered[row].target_ids) for row in batch)
         nll = 0.0
-        for micro_batch in _micro_batches(batch, rendered, size=settings.micro_batch_size):
-            pairs = [(rendered[row].prompt_ids, rendered[row].target_ids) for row in micro_batch]
-            summed = target_token_nll(adapted, pairs, device=base.device).sum()
+        least_filled = _LEAST_FILLED if loss.pads else 0.0
+        for rows_at_once in _passes(batch, rendered, size=settings.micro_batch_size, least_filled=least_filled):
+            pairs = [(rendered[row].prompt_ids, rendered[row].target_ids) for row in rows_at_once]
+            summed = loss.target_token_nll(pairs).sum()
             torch.autograd.backward([summed / tokens])
             nll += float(summed.detach())
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.max_grad_norm)
@@ -130,13 +132,15 @@ def train_adapter(
     )
 
 
-def _micro_batches(batch: Sequence[int], rendered: Sequence[RenderedExample], *, size: int) -> list[list[int]]:
-    """Cut a step's rows into forward passes of at most `size` rows of about equal length, longest first."""
+def _passes(
+    batch: Sequence[int], rendered: Sequence[RenderedExample], *, size: int, least_filled: float
+) -> list[list[int]]:
+    """Cut a step's rows into forward passes of at most `size` rows, longest first, of about equal length each."""
     passes: list[list[int]] = []
     for row in sorted(batch, key=lambda row: (-rendered[row].length, row)):
         if passes and len(passes[-1]) < size:
             longest = rendered[passes[-1][0]].length
-            if rendered[row].length >= _LEAST_FILLED * longest:
+            if rendered[row].length >= least_filled * longest:
                 passes[-1].append(row)
                 continue
         passes.append([row])

@@ -1,0 +1,1 @@
+"""Training passes without padding: what rows share is computed once (ADR 42)."""
