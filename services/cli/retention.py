@@ -15,6 +15,7 @@ from pathlib import Path
 from baldistill.artifacts.layout import RunLayout, promoted_students
 from baldistill.artifacts.ports import Manifest
 from baldistill.errors import RunLocked
+from baldistill.jobs.sql_registry import SqlJobRegistry
 from baldistill.runtime.file_locks import FileLock
 from services.cli.stores import Stores
 from services.policy.adapters.sql_runs import SqlRunRegistry
@@ -142,6 +143,7 @@ def _delete_contents(stores: Stores, run: DoomedRun, *, registry: SqlRunRegistry
     answers = 0
     if not run.keep_answers:
         answers = delete_answers(stores.engine, tenant=run.tenant, run_id=run.run_id, actor=actor)
+    SqlJobRegistry(stores.engine).forget_run(tenant=run.tenant, run_id=run.run_id)
     layout = RunLayout(tenant=run.tenant, run_id=run.run_id)
     return DeletedRun(run=run, answers=answers, files=stores.store.delete_folder(prefix=layout.folder))
 

@@ -66,7 +66,8 @@ def build_policy(*, store: ArtifactStore, engine: sa.Engine, now: Callable[[], d
 
     def seen(handler: Handler) -> Handler:
         def record_and_handle(fact: Fact) -> Sequence[Fact]:
-            registry.record_fact(fact, at=now())
+            # Only how long a run has been closed decides anything; the rest is told in reports.
+            registry.record_fact(fact, at=now(), durable=isinstance(fact, CLOSING_FACTS))
             return handler(fact)
 
         return record_and_handle

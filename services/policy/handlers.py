@@ -48,7 +48,7 @@ def on_run_submitted(event: RunSubmitted, *, registry: RunRegistry, store: Artif
         return _enter_stage(record, 1, cause=event, frozen=frozen, registry=registry, store=store)
     if record.stage > frozen.spec.stages:
         return []
-    return [_stage_planned(record, frozen=frozen, store=store)]
+    return [_stage_planned_again(record, frozen=frozen, store=store)]
 
 
 def on_rationales_collected(
@@ -135,7 +135,7 @@ def _advance(
     record: RunRecord, cause: Fact, *, frozen: FrozenRun, registry: RunRegistry, store: ArtifactStore
 ) -> Sequence[Fact]:
     if record.stage > cause.stage:
-        return [_stage_planned(record, frozen=frozen, store=store)]
+        return [_stage_planned_again(record, frozen=frozen, store=store)]
     return _enter_stage(record, cause.stage + 1, cause=cause, frozen=frozen, registry=registry, store=store)
 
 
@@ -143,10 +143,10 @@ def _enter_stage(
     record: RunRecord, stage: int, *, cause: Fact, frozen: FrozenRun, registry: RunRegistry, store: ArtifactStore
 ) -> Sequence[Fact]:
     changed = dataclasses.replace(record, stage=stage, brought_here_by=event_id(cause))
-    _stored_plan(changed, frozen=frozen, store=store)
+    plan = _make_plan(changed, frozen=frozen, store=store)
     if not registry.replace(expected=record, changed=changed):
         return []
-    return [_stage_planned(changed, frozen=frozen, store=store)]
+    return [_stage_planned(changed, plan, frozen=frozen, store=store)]
 
 
 def _complete(record: RunRecord, cause: Fact, *, registry: RunRegistry) -> Sequence[Fact]:
@@ -176,36 +176,42 @@ def _identity(record: RunRecord) -> dict[str, Any]:
     return {"tenant": record.tenant, "run_id": record.run_id, "epoch": record.epoch, "stage": record.stage}
 
 
-def _stage_planned(record: RunRecord, *, frozen: FrozenRun, store: ArtifactStore) -> StagePlanned:
-    previous = store.find_manifest(frozen.layout.stage(record.stage - 1).student)
+def _stage_planned_again(record: RunRecord, *, frozen: FrozenRun, store: ArtifactStore) -> StagePlanned:
+    """Answer with the current stage's plan, which was stored before the run's record moved to the stage."""
+    manifest = store.find_manifest(frozen.layout.stage(record.stage).plan)
+    plan = manifest.files["plan"] if manifest else _make_plan(record, frozen=frozen, store=store)
+    return _stage_planned(record, plan, frozen=frozen, store=store)
+
+
+def _stage_planned(record: RunRecord, plan: ArtifactRef, *, frozen: FrozenRun, store: ArtifactStore) -> StagePlanned:
+    # Without a student of every stage there is none to be found: nobody asks the store for it.
+    trained = frozen.method.trains_every_stage and record.stage > 1
+    previous = store.find_manifest(frozen.layout.stage(record.stage - 1).student) if trained else None
     return StagePlanned(
         **_identity(record),
         spec=record.spec,
-        plan=_stored_plan(record, frozen=frozen, store=store),
+        plan=plan,
         previous_student=store.manifest_ref(previous) if previous else None,
     )
 
 
-def _stored_plan(record: RunRecord, *, frozen: FrozenRun, store: ArtifactStore) -> ArtifactRef:
-    """Return the stage's plan, made at the first call. Source: DESIGN 5, a stage's `plan`."""
-    layout = frozen.layout.stage(record.stage)
-    manifest = store.find_manifest(layout.plan)
-    if manifest is None:
-        spec = frozen.spec
-        dataset = load_dataset(store, tenant=spec.tenant, name=frozen.dataset.name, version=frozen.dataset.version)
-        plan = plan_stage(
-            method=frozen.method,
-            pool={name: counts.pool for name, counts in dataset.domains.items() if counts.pool},
-            selected_before=_selected_before(record.stage, frozen=frozen, store=store),
-            budget=spec.budget.examples,
-            stages=spec.stages,
-            stage=record.stage,
-            seed=spec.seed,
-        )
-        stored = store.put_bytes(
-            folder=layout.folder, name="plan.json", data=bytes(rfc8785.dumps(plan.to_json())), rows=plan.quota
-        )
-        manifest = store.create_manifest(Manifest(key=layout.plan, files={"plan": stored}, rows=plan.quota))
+def _make_plan(record: RunRecord, *, frozen: FrozenRun, store: ArtifactStore) -> ArtifactRef:
+    """Store the stage's plan, or adopt the one that is there. Source: DESIGN 5, a stage's `plan`."""
+    layout, spec = frozen.layout.stage(record.stage), frozen.spec
+    dataset = load_dataset(store, tenant=spec.tenant, name=frozen.dataset.name, version=frozen.dataset.version)
+    plan = plan_stage(
+        method=frozen.method,
+        pool={name: counts.pool for name, counts in dataset.domains.items() if counts.pool},
+        selected_before=_selected_before(record.stage, frozen=frozen, store=store),
+        budget=spec.budget.examples,
+        stages=spec.stages,
+        stage=record.stage,
+        seed=spec.seed,
+    )
+    stored = store.put_bytes(
+        folder=layout.folder, name="plan.json", data=bytes(rfc8785.dumps(plan.to_json())), rows=plan.quota
+    )
+    manifest = store.create_manifest(Manifest(key=layout.plan, files={"plan": stored}, rows=plan.quota))
     return manifest.files["plan"]
 
 

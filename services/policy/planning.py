@@ -18,41 +18,41 @@ def plan_stage(
     pool: n_d in rows.   selected_before: rows of each domain that earlier stages took out of the pool.
     Raises ValueError where the method has no stages.
     """
+    asked = None if method.policy is BalancingPolicy.POOLED else _asked(method, pool, budget, stages, seed)[stage - 1]
     quota = stage_quota(budget=budget, stages=stages, stage=stage)
-    available = {name: size - selected_before.get(name, 0) for name, size in pool.items()}
-    if method.policy is BalancingPolicy.POOLED:
-        domains = {
-            name: DomainPlan(required=0, available=left, select=0, deficit=0) for name, left in available.items()
-        }
-        return StagePlan(stage=stage, quota=quota, pooled=True, domains=domains)
-    required = required_by_stage(policy=method.policy, pool=pool, budget=budget, stages=stages, seed=seed)[stage - 1]
-    return StagePlan(
-        stage=stage,
-        quota=quota,
-        pooled=False,
-        domains={name: _domain_plan(required=required[name], available=available[name]) for name in sorted(pool)},
-    )
+    return _stage_plan(stage, quota=quota, asked=asked, pool=pool, selected_before=selected_before)
 
 
 def plan_all_stages(*, method: Method, pool: Counts, budget: int, stages: int, seed: int) -> list[StagePlan]:
     """Return the plans of all stages, on the assumption that every stage selects what its plan says."""
     if not method.has_stages:
         return []
+    pooled = method.policy is BalancingPolicy.POOLED
+    asked = [None] * stages if pooled else _asked(method, pool, budget, stages, seed)
     plans: list[StagePlan] = []
     selected: dict[str, int] = dict.fromkeys(pool, 0)
     for stage in range(1, stages + 1):
-        plan = plan_stage(
-            method=method,
-            pool=pool,
-            selected_before=selected,
-            budget=budget,
-            stages=stages,
-            stage=stage,
-            seed=seed,
-        )
+        quota = stage_quota(budget=budget, stages=stages, stage=stage)
+        plan = _stage_plan(stage, quota=quota, asked=asked[stage - 1], pool=pool, selected_before=selected)
         selected = {name: count + plan.domains[name].select for name, count in selected.items()}
         plans.append(plan)
     return plans
+
+
+def _asked(method: Method, pool: Counts, budget: int, stages: int, seed: int) -> list[Counts]:
+    return list(required_by_stage(policy=method.policy, pool=pool, budget=budget, stages=stages, seed=seed))
+
+
+def _stage_plan(stage: int, *, quota: int, asked: Counts | None, pool: Counts, selected_before: Counts) -> StagePlan:
+    """Return a stage's plan. asked: rows that its policy asks of each domain; None: of the pool as a whole."""
+    available = {name: size - selected_before.get(name, 0) for name, size in pool.items()}
+    if asked is None:
+        domains = {
+            name: DomainPlan(required=0, available=left, select=0, deficit=0) for name, left in available.items()
+        }
+    else:
+        domains = {name: _domain_plan(required=asked[name], available=available[name]) for name in sorted(pool)}
+    return StagePlan(stage=stage, quota=quota, pooled=asked is None, domains=domains)
 
 
 def rows_to_select(plan: StagePlan) -> int:

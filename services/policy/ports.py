@@ -105,8 +105,11 @@ class RunRegistry(Protocol):
     def mark_baseline(self, *, tenant: str, run_id: str) -> RunRecord:
         """Remember that stage 0 is measured. Idempotent. Raises PermanentError for an unknown run."""
 
-    def record_fact(self, fact: Fact, *, at: datetime) -> None:
-        """Note when a fact was first seen; later sightings change nothing. Times live here, never in artifacts."""
+    def record_fact(self, fact: Fact, *, at: datetime, durable: bool = True) -> None:
+        """Note when a fact was first seen; later sightings change nothing. Times live here, never in artifacts.
+
+        durable: False: do not wait for the disk. The note is lost where the database's machine dies within a second of it.
+        """
 
     def timeline(self, *, tenant: str, run_id: str) -> list[TimelineEntry]:
         """Return a run's facts by the time they were first seen."""

@@ -51,7 +51,8 @@ def on_examples_selected(event: ExamplesSelected, *, store: ArtifactStore, ledge
     planned = _missing_shards(event, stage, AnnotationPhase.ANNOTATE)
     if planned:
         return planned
-    close_annotations(stage, closed_by=event_id(event))
+    if stage.shards(AnnotationPhase.ANNOTATE):
+        close_annotations(stage, closed_by=event_id(event))
     planned = _missing_shards(event, stage, AnnotationPhase.SYNTHESISE)
     return planned or [_stage_closed(event, close_batch(stage, closed_by=event_id(event)))]
 

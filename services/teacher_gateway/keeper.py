@@ -46,6 +46,7 @@ class LedgerKeeper:
         """One round; an unreachable database is noted and met with patience."""
         try:
             self._ledger.beat()
+            self._bookings.try_refused_again()
             self._bookings.flush()
             trust_leases = self._monotonic_s() >= self._leases_count_from_s
             swept = self._ledger.sweep(trust_leases=trust_leases)

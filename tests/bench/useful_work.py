@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.bench.pipeline.processes import age_s
 
 _Work = TypeVar("_Work", bound=Callable[..., Any])
 
@@ -67,11 +68,12 @@ def _put_clock(owner: object, name: str, kind: str) -> None:
     setattr(owner, name, clocked(kind, getattr(owner, name)))
 
 
-def process_age_s() -> float:
-    """Return how long this process has lived: imports before our first line count too."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
-    return uptime_s - ticks / os.sysconf("SC_CLK_TCK")
+def gaps_s(intervals: list[tuple[float, float]], *, began_s: float, ended_s: float) -> dict[str, float]:
+    """Return the time that no interval covers: before the first, between them, after the last."""
+    first = min((began for began, _ in intervals), default=ended_s)
+    last = max((ended for _, ended in intervals), default=ended_s)
+    between = max(0.0, last - first) - union_s(intervals)
+    return {"before_s": first - began_s, "between_s": between, "after_s": ended_s - last}
 
 
 def main() -> None:
@@ -81,10 +83,14 @@ def main() -> None:
     from services.cli.__main__ import run
 
     code = run(arguments)
+    # Imports before our first line count too.
+    wall_s, now_s = age_s(), time.monotonic()
     kinds = sorted({kind for kind, _, _ in _INTERVALS})
+    every = [(began_s, ended_s) for _, began_s, ended_s in _INTERVALS]
     document = {
-        "wall_s": process_age_s(),
-        "useful_s": union_s([(began_s, ended_s) for _, began_s, ended_s in _INTERVALS]),
+        "wall_s": wall_s,
+        "useful_s": union_s(every),
+        **gaps_s(every, began_s=now_s - wall_s, ended_s=now_s),
         **{f"{kind}_s": union_s([(b, e) for name, b, e in _INTERVALS if name == kind]) for kind in kinds},
     }
     result.write_text(json.dumps(document))

@@ -257,3 +257,16 @@ def test_what_was_written_before_jobs_had_traces_is_read() -> None:
     document = json.loads(job().to_json())
     del document["traceparent"]
     assert Job.from_json(json.dumps(document)) == job()
+
+
+def test_the_jobs_of_a_deleted_run_are_forgotten_and_their_owner_hears_it(shared: Shared) -> None:
+    shared.registry.put(job(1))
+    (claim,) = shared.claim("a")
+    kept = (job(run_id="other"), job(tenant="umbrella"))
+    for one in (job(2), *kept):
+        shared.registry.put(one)
+    assert shared.registry.forget_run(tenant="acme", run_id="r") == 2
+    assert shared.registry.find(tenant="acme", name=job(1).name) is None
+    assert shared.registry.beat(claim, owner="a", lease_s=LEASE_S) is Standing.LOST
+    assert [shared.state(one) for one in kept] == [JobState.OPEN, JobState.OPEN]
+    assert shared.registry.forget_run(tenant="acme", run_id="r") == 0

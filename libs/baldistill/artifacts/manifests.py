@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict
@@ -12,6 +13,9 @@ from baldistill.artifacts.ports import ArtifactRef, Manifest
 from baldistill.errors import ArtifactCorrupt
 
 _CHECKSUM = "sha256"
+# Stores are asked for the same manifests at every event. So many, so small: about 20 MiB at most.
+_DECODED = 512
+_SMALL_BYTES = 8 << 10
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -23,6 +27,15 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def decode_manifest(*, key: str, data: bytes) -> Manifest:
     """Read what `encode_manifest` wrote. Raises ArtifactCorrupt where a single bit is another one."""
+    return _decoded(key, data) if len(data) <= _SMALL_BYTES else _decode(key, data)
+
+
+@functools.lru_cache(maxsize=_DECODED)
+def _decoded(key: str, data: bytes) -> Manifest:
+    return _decode(key, data)
+
+
+def _decode(key: str, data: bytes) -> Manifest:
     try:
         document = json.loads(data)
         expected = str(document.pop(_CHECKSUM))

@@ -1,4 +1,7 @@
-"""Small objects in memory for some seconds: handlers ask for the same manifests and specs again and again."""
+"""Small objects in memory: handlers ask for the same manifests, specs and small tables again and again (ADR 11, 27).
+
+Manifests for some seconds. What carries its sha256 in its name can only be that: readers check it, so it needs no limit of time.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from baldistill.artifacts.keys import content_digits
+
 # Others may delete a closed run. Whoever deletes one waits this long before its name is free again (ADR 11), so that
 # no process answers for the new run from what it remembers of the old one.
 REMEMBERED_S = 30.0
 # Bounds memory. One manifest or spec has about 1 to 20 kB.
-_MAX_OBJECT_BYTES = 64 << 10
+MAX_OBJECT_BYTES = 64 << 10
 _MAX_BYTES = 32 << 20
 
 
@@ -39,7 +44,7 @@ class RecentObjects:
 
     def put(self, key: str, data: bytes) -> None:
         """Remember what was found, unless it is big or will be created anew: checkpoints come and go in other processes."""
-        if len(data) > _MAX_OBJECT_BYTES or "/checkpoints/" in key or not key.startswith(("tenants/", "models/")):
+        if len(data) > MAX_OBJECT_BYTES or "/checkpoints/" in key or not key.startswith(("tenants/", "models/")):
             return
         with self._lock:
             found = self._objects.get(key)
@@ -47,7 +52,8 @@ class RecentObjects:
                 # What was remembered is no news: it is not remembered for longer because somebody asked.
                 return
             self._remove(key)
-            self._objects[key] = (self._clock() + self._remembered_s, data)
+            lapses_at_s = float("inf") if content_digits(key) else self._clock() + self._remembered_s
+            self._objects[key] = (lapses_at_s, data)
             self._size_bytes += len(data)
             while self._size_bytes > _MAX_BYTES:
                 self._remove(next(iter(self._objects)))

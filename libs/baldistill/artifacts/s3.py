@@ -18,7 +18,7 @@ from baldistill.artifacts.keys import (
 from baldistill.artifacts.manifests import decode_manifest, encode_manifest, reference_to
 from baldistill.artifacts.ports import ArtifactRef, Manifest
 from baldistill.artifacts.read_cache import ReadCache
-from baldistill.artifacts.recent_objects import RecentObjects
+from baldistill.artifacts.recent_objects import MAX_OBJECT_BYTES, RecentObjects
 from baldistill.artifacts.s3_bucket import S3Bucket
 from baldistill.errors import ArtifactCorrupt, ArtifactMissing, InvalidInput
 
@@ -56,6 +56,9 @@ class S3ArtifactStore:
             return self._put_in_parts(folder=folder, name=name, stream=io.BytesIO(data), rows=rows)
         sha256 = hashlib.sha256(data).hexdigest()
         key = content_key(folder=folder, name=name, sha256=sha256)
+        # Mostly a small one is new: one round trip. A big one is not sent before it is known that it is wanted.
+        if len(data) <= MAX_OBJECT_BYTES and self._bucket.put_if_absent(key, data):
+            return ArtifactRef(key=key, sha256=sha256, size_bytes=len(data), rows=rows)
         # A damaged object under this name is replaced by its true bytes.
         if self._bucket.etag(key) != hashlib.md5(data, usedforsecurity=False).hexdigest():
             self._bucket.put(key, data)

@@ -91,7 +91,7 @@ class S3Bucket:
         def create() -> bool:
             headers: dict[str, str | list[str] | tuple[str]] = {
                 "If-None-Match": "*",
-                "Content-Type": "application/json",
+                "Content-Type": "application/json" if key.endswith(".json") else "application/octet-stream",
             }
             try:
                 self._client._put_object(self.settings.bucket, key, data, headers)  # noqa: SLF001

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +17,10 @@ from baldistill.artifacts.scratch import scratch_folder
 
 # Bounds memory while streaming; part of the file's bytes, so a change is a change of every artifact.
 ROWS_PER_GROUP = 8192
+
+# A stage's selection and batch are read at every later stage. So many, so small: decoded at most about 100 MiB, mostly 5.
+_SMALL_BYTES = 32 << 10
+_SMALL_TABLES = 256
 
 
 def store_table(
@@ -42,9 +48,26 @@ def write_table(path: Path, *, schema: pa.Schema, rows: Iterable[Mapping[str, An
 
 def read_table(store: ArtifactStore, ref: ArtifactRef, *, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """Yield the rows of a stored table in their order, one row group in memory at a time."""
-    with pq.ParquetFile(store.local_path(ref)) as table:
-        for batch in table.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
-            yield from batch.to_pylist()
+    for batch in read_batches(store, ref, columns=columns):
+        yield from batch.to_pylist()
+
+
+def read_batches(
+    store: ArtifactStore, ref: ArtifactRef, *, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield a stored table in its order, one row group in memory at a time; a small one from memory where it was read lately."""
+    if ref.size_bytes <= _SMALL_BYTES:
+        table = _small_table(store.read_bytes(ref))
+        yield from (table if columns is None else table.select(columns)).to_batches()
+        return
+    with pq.ParquetFile(store.local_path(ref)) as file:
+        yield from file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns)
+
+
+@functools.lru_cache(maxsize=_SMALL_TABLES)
+def _small_table(data: bytes) -> pa.Table:
+    with pq.ParquetFile(io.BytesIO(data)) as file:
+        return file.read(use_threads=False)
 
 
 def _groups(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:

@@ -66,6 +66,14 @@ def retrying(
         return work(connection)
 
 
+def commit_without_waiting(connection: Connection) -> None:
+    """Have this transaction's commit return before the disk has it: whole or not at all, but lost where the server's machine
+    dies within about a second. For notes that nothing is decided by. SQLite waits all the same.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
+
+
 @contextmanager
 def _connected(engine: Engine) -> Iterator[Connection]:
     try:

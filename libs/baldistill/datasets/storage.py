@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from baldistill.artifacts.layout import dataset_import, dataset_imports, dataset_manifest, datasets_folder
 from baldistill.artifacts.ports import ArtifactRef, ArtifactStore, Manifest
-from baldistill.artifacts.tables import ROWS_PER_GROUP
+from baldistill.artifacts.tables import ROWS_PER_GROUP, read_batches
 from baldistill.datasets.examples import Dataset, DomainCounts, Example
 from baldistill.errors import InvalidInput
+
+_EXAMPLE_COLUMNS = ["id", "domain", "input", "answer"]
 
 
 def load_dataset(store: ArtifactStore, *, tenant: str, name: str, version: str) -> Dataset:
@@ -65,16 +68,20 @@ def list_datasets(store: ArtifactStore, *, tenant: str) -> dict[str, list[str]]:
 
 def iter_examples(store: ArtifactStore, ref: ArtifactRef) -> Iterator[Example]:
     """Yield the examples of a pool or test file in their order, one row group in memory at a time."""
-    return read_examples(store.local_path(ref))
+    return _examples(read_batches(store, ref, columns=_EXAMPLE_COLUMNS))
 
 
 def read_examples(path: Path) -> Iterator[Example]:
     """Yield the examples of a local Parquet file in their order, one row group in memory at a time."""
     with pq.ParquetFile(path) as table:
-        for batch in table.iter_batches(batch_size=ROWS_PER_GROUP, columns=["id", "domain", "input", "answer"]):
-            # Whole columns at once: a dictionary per row would cost more than everything else.
-            for example_id, domain, text, answer in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                yield Example(example_id=example_id, domain=domain, input=text, answer=answer)
+        yield from _examples(table.iter_batches(batch_size=ROWS_PER_GROUP, columns=_EXAMPLE_COLUMNS))
+
+
+def _examples(batches: Iterable[pa.RecordBatch]) -> Iterator[Example]:
+    for batch in batches:
+        # Whole columns at once: a dictionary per row would cost more than everything else.
+        for example_id, domain, text, answer in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            yield Example(example_id=example_id, domain=domain, input=text, answer=answer)
 
 
 def dataset_attributes(

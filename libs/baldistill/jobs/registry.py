@@ -96,5 +96,8 @@ class JobRegistry(Protocol):
     def count(self, kinds: Collection[JobKind]) -> Mapping[tuple[JobKind, str], int]:
         """Return how many jobs of each kind stand in each of `STANDINGS`, zeros included."""
 
+    def forget_run(self, *, tenant: str, run_id: str) -> int:
+        """Delete all jobs of a run that is deleted, whatever their state; who works on one loses it. Return how many."""
+
     def find(self, *, tenant: str, name: str) -> JobRecord | None:
         """Return a job, or None."""

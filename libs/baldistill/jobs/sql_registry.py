@@ -156,6 +156,11 @@ class SqlJobRegistry:
                 counts[JobKind(row.kind), RUNNING if is_running else row.state] += row.jobs
         return counts
 
+    def forget_run(self, *, tenant: str, run_id: str) -> int:
+        statement = sa.delete(_JOBS).where(_C.tenant == tenant, _C.run_id == run_id)
+        with writing(self._engine) as connection:
+            return connection.execute(statement).rowcount
+
     def find(self, *, tenant: str, name: str) -> JobRecord | None:
         statement = sa.select(_JOBS).where(_C.tenant == tenant, _C.name == name)
         with reading(self._engine) as connection:

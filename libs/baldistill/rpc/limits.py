@@ -11,7 +11,8 @@ _MIB = 1024 * 1024
 class ServerLimits:
     """request_bytes, response_bytes: largest messages.   longest_unary_s: a unary call's deadline where the caller's is
     later or none.   threads: sync unary calls at work at once.   streams: sync streams at once, a thread each.
-    calls_at_once: more than that are refused at once instead of waiting without end.
+    calls_at_once: more than that are refused at once instead of waiting without end.   verify_streams_every_s: how long
+    after a token was revoked its open streams may go on, beside what a verifier remembers.
     """
 
     request_bytes: int = 4 * _MIB
@@ -20,6 +21,7 @@ class ServerLimits:
     threads: int = 16
     streams: int = 64
     calls_at_once: int = 512
+    verify_streams_every_s: float = 15.0
 
     def options(self) -> list[tuple[str, int]]:
         """Return them as options of grpc's core, with those that keep connections alive."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any, Never
 
 import grpc
 import structlog
 
-from baldistill.errors import LimitReached
+from baldistill.errors import DependencyUnavailable, LimitReached, Unauthenticated
 from baldistill.events.codec import TRACE_HEADER
 from baldistill.events.trace_context import sound_traceparent
 from baldistill.rpc.authentication import TokenVerifier, bearer_token
@@ -119,7 +119,10 @@ class Pipeline:
                     streaming = route.handler.request_streaming
                     request = raw_or_requests if streaming else route.parse(raw_or_requests)
                     with _acting(caller, call, request):
-                        async with aclosing(self._responses(route, request, call)) as responses:
+                        async with (
+                            self._verified_again(route.method, call, noted),
+                            aclosing(self._responses(route, request, call)) as responses,
+                        ):
                             async for response in responses:
                                 await context.write(response)
                 except CallEnded:
@@ -210,6 +213,35 @@ class Pipeline:
         caller = await self._threads.run(lambda: verifier.verify(token), call=call)
         noted.tenant, noted.subject = caller.tenant, caller.subject
         return caller
+
+    @asynccontextmanager
+    async def _verified_again(self, method: str, call: CallContext, noted: ObservedCall) -> AsyncIterator[None]:
+        """Have a stream end once its token lets nobody in any more. Raises Unauthenticated then."""
+        refused: list[Unauthenticated] = []
+
+        async def verify() -> None:
+            while not refused:
+                await asyncio.sleep(self._limits.verify_streams_every_s)
+                try:
+                    await self._authenticated(method, call, noted)
+                except Unauthenticated as error:
+                    refused.append(error)
+                    call.end()
+                except (DependencyUnavailable, LimitReached) as error:
+                    # Who was let in stays until somebody knows better.
+                    _log.info("a stream's token was not verified again", reason=str(error))
+
+        again = asyncio.create_task(verify())
+        try:
+            yield
+        except CallEnded:
+            if refused:
+                raise refused[0] from None
+            raise
+        finally:
+            again.cancel()
+            with suppress(asyncio.CancelledError, CallEnded):
+                await again
 
     def _call_context(self, route: Route, context: Any, *, longest_s: float) -> CallContext:
         remaining_s = context.time_remaining()

@@ -77,3 +77,6 @@ class ProgressPublisher:
         except RetryableError as error:
             # The next round has newer figures; these are of no use to anybody by then.
             _log.debug("progress not published", reason=str(error))
+        # Whatever is wrong with one fact, the thread lives on and the next steps are seen.
+        except Exception as error:  # noqa: BLE001
+            _log.warning("progress not published", error=type(error).__name__, reason=str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import rfc8785
@@ -14,6 +15,9 @@ from baldistill.specs.methods import Method
 from baldistill.specs.runspec import RunSpec, SpecModel
 from baldistill.tasks.registry import Task, task_of
 from baldistill.tasks.templates import TaskTemplates
+
+# Runs that one process is at work on at the same time, generously.
+_PARSED_RUNS = 64
 
 
 class FrozenDataset(SpecModel):
@@ -60,7 +64,13 @@ class FrozenRun(SpecModel):
 
 def load_frozen_run(store: ArtifactStore, ref: ArtifactRef) -> FrozenRun:
     """Read a run's spec.json. Raises ArtifactMissing, ArtifactCorrupt."""
-    return FrozenRun.model_validate_json(store.read_bytes(ref))
+    return _parsed(store.read_bytes(ref))
+
+
+# Every event of a run reads the same few kB; equal bytes are an equal, frozen value.
+@functools.lru_cache(maxsize=_PARSED_RUNS)
+def _parsed(data: bytes) -> FrozenRun:
+    return FrozenRun.model_validate_json(data)
 
 
 def find_run(store: ArtifactStore, *, tenant: str, run_id: str) -> tuple[FrozenRun, ArtifactRef]:

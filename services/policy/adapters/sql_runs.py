@@ -12,7 +12,7 @@ from baldistill.artifacts.ports import ArtifactRef
 from baldistill.database.clock import DatabaseClock, ServerClock
 from baldistill.database.engine import reading
 from baldistill.database.insertion import insert_once
-from baldistill.database.transactions import retrying
+from baldistill.database.transactions import commit_without_waiting, retrying
 from baldistill.errors import AlreadyThere, LimitReached, PermanentError
 from baldistill.events.facts import Fact, RunState
 from services.policy.adapters.sql_tenants import lock_tenant
@@ -211,11 +211,17 @@ class SqlRunRegistry:
             raise PermanentError(f"run '{run_id}' of tenant '{tenant}' is not known")
         return record
 
-    def record_fact(self, fact: Fact, *, at: datetime) -> None:
+    def record_fact(self, fact: Fact, *, at: datetime, durable: bool = True) -> None:
         """Note when a fact was first seen; later sightings change nothing."""
         key = {"tenant": fact.tenant, "run_id": fact.run_id, "fact": type(fact).__name__, "stage": fact.stage}
         values = key | {"first_seen_ms": int(at.timestamp() * 1000)}
-        retrying(self._engine, lambda connection: insert_once(connection, _TIMELINE, values, key=tuple(key)))
+
+        def work(connection: sa.Connection) -> None:
+            if not durable:
+                commit_without_waiting(connection)
+            insert_once(connection, _TIMELINE, values, key=tuple(key))
+
+        retrying(self._engine, work)
 
     def timeline(self, *, tenant: str, run_id: str) -> list[TimelineEntry]:
         """Return a run's facts by the time they were first seen."""

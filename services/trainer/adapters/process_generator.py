@@ -22,6 +22,8 @@ from services.trainer.ports import Generated
 
 # torch's import and a student's load on a busy machine, and then the answers.
 _LONGEST_S = 55.0
+# A caller gives up after the time above and may ask again; a process that is silent for so long hangs, and is ended.
+_HANGS_S = 300.0
 _END_S = 5.0
 
 
@@ -31,9 +33,20 @@ class ProcessGenerator:
     The process starts with the first request, and again with the first after its death. Thread-safe.
     """
 
-    def __init__(self, *, module: str, log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        module: str,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        longest_s: float = _LONGEST_S,
+        hangs_s: float = _HANGS_S,
+    ) -> None:
+        """longest_s: what a caller waits.   hangs_s: a process that is silent for so long is ended."""
         self._module = module
         self._log = log
+        self._longest_s = longest_s
+        self._hangs_s = hangs_s
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[str] | None = None
         self._requests: queue.SimpleQueue[tuple[str, Future[dict[str, Any]]] | None] = queue.SimpleQueue()
@@ -51,7 +64,7 @@ class ProcessGenerator:
         answered: Future[dict[str, Any]] = Future()
         self._requests.put((json.dumps(asked), answered))
         try:
-            said = answered.result(timeout=_LONGEST_S)
+            said = answered.result(timeout=self._longest_s)
         except FutureTimeoutError:
             answered.cancel()
             raise _away("it is still busy; ask again") from None
@@ -83,6 +96,10 @@ class ProcessGenerator:
             self._process = self._start()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        # Its end is what a reader of its output wakes up by.
+        hangs = threading.Timer(self._hangs_s, self._process.kill)
+        hangs.daemon = True
+        hangs.start()
         try:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
@@ -91,6 +108,8 @@ class ProcessGenerator:
             # It died before it answered: the next request starts another.
             self._end()
             raise
+        finally:
+            hangs.cancel()
         return said
 
     def _start(self) -> subprocess.Popen[str]:

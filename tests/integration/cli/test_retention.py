@@ -20,7 +20,9 @@ from baldistill.artifacts.ports import ArtifactRef, Manifest
 from baldistill.artifacts.s3 import S3ArtifactStore
 from baldistill.database.migrate import migrate
 from baldistill.events.facts import RunState, RunSubmitted
+from baldistill.jobs.sql_registry import SqlJobRegistry
 from baldistill.runtime.file_locks import FileLock
+from baldistill.runtime.launching import Job
 from baldistill.tasks.bounds import CallBound
 from baldistill.testing.databases import new_location
 from baldistill.testing.minio import shared_minio, store_settings
@@ -302,6 +304,18 @@ def test_artifacts_whose_record_was_lost_are_deleted_where_no_submission_can_be_
         done = place.gc("--older-than", "90d", "--orphans")
     assert [(one["run_id"], one["name"]) for one in done["runs"]] == [(run_id, None)]
     assert (place.files(), place.answers(run_id)) == ([], 0)
+
+
+def test_a_deleted_run_leaves_no_job(place: Place) -> None:
+    run_id = place.add("old")
+    jobs = SqlJobRegistry(place.stores.engine)
+    spec = ArtifactRef(key=RunLayout(tenant="acme", run_id=run_id).spec, sha256="0" * 64, size_bytes=1)
+    doomed, kept = (Job(tenant="acme", run_id=one, epoch=1, stage=1, spec=spec) for one in (run_id, "another"))
+    jobs.put(doomed)
+    jobs.put(kept)
+    assert place.command("runs", "delete", "old", "--tenant", "acme", "--yes")[0] == 0
+    assert jobs.find(tenant="acme", name=doomed.name) is None
+    assert jobs.find(tenant="acme", name=kept.name) is not None
 
 
 def test_others_forget_a_deleted_run_before_its_name_is_free(place: Place) -> None:

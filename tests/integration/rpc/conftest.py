@@ -20,14 +20,15 @@ SERVICE = "baldistill.v1.PolicyService"
 
 
 class Tokens:
-    """Knows one tenant's token. asked: how often."""
+    """Knows one tenant's token, until it is revoked. asked: how often."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.is_revoked = False
 
     def verify(self, token: str) -> Caller:
         self.asked += 1
-        if token != "secret-of-acme":
+        if token != "secret-of-acme" or self.is_revoked:
             raise Unauthenticated("the token is not known")
         return Caller(tenant="acme", subject="laptop")
 

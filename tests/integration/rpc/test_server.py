@@ -209,6 +209,22 @@ def test_a_stream_is_closed_when_its_watcher_leaves(stub: policy_pb2_grpc.Policy
     assert policy.stream_closed.wait(5)
 
 
+def test_a_stream_ends_when_its_token_is_revoked(policy: Policy, tokens: Tokens) -> None:
+    limits = ServerLimits(verify_streams_every_s=0.05)
+    server = RpcServer([bound(policy)], listen="127.0.0.1:0", verifier=tokens, limits=limits)
+    server.start()
+    with grpc.insecure_channel(server.address) as channel:
+        stub = policy_pb2_grpc.PolicyServiceStub(channel)
+        watching = stub.WatchRun(policy_pb2.WatchRunRequest(run_id="r1"), metadata=token(), timeout=30)
+        assert next(watching).run.run_id == "r1"
+        tokens.is_revoked = True
+        code, reason = refused(lambda: next(watching))
+        assert code is grpc.StatusCode.UNAUTHENTICATED
+        assert reason.startswith("the token is not known")
+        assert policy.stream_closed.wait(5)
+    server.stop(grace_s=0)
+
+
 def test_a_drain_lets_calls_finish_refuses_new_ones_and_ends_streams(
     server: RpcServer, stub: policy_pb2_grpc.PolicyServiceStub, policy: Policy
 ) -> None:

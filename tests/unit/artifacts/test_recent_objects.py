@@ -39,6 +39,17 @@ def test_an_object_is_remembered_for_its_time_however_often_it_is_asked_for(
     assert recent.get(KEY) == b"anew"
 
 
+def test_what_carries_its_digest_in_its_name_is_remembered_without_a_limit_of_time(
+    recent: RecentObjects, clock: Clock
+) -> None:
+    key = "tenants/acme/runs/r1/stage-01/plan-0123456789abcdef.json"
+    recent.put(key, b"plan")
+    clock.now = 1e9
+    assert recent.get(key) == b"plan"
+    recent.forget(folder="tenants/acme/runs/r1")
+    assert recent.get(key) is None
+
+
 @pytest.mark.parametrize(
     "key", ["tenants/acme/runs/r1/stage-01/checkpoints/step-1/checkpoint.json", "deletions/acme/r1/mark.json"]
 )

@@ -89,3 +89,22 @@ def test_a_broker_that_is_away_loses_progress_and_nothing_else() -> None:
                 break
     assert failures == [1]
     assert published
+
+
+def test_a_fact_that_cannot_be_published_does_not_end_the_reports_of_others() -> None:
+    published: list[Fact] = []
+    refused, came = threading.Event(), threading.Event()
+
+    def publish(facts: Sequence[Fact]) -> None:
+        if not refused.is_set():
+            refused.set()
+            raise ValueError("no such field")
+        published.extend(facts)
+        came.set()
+
+    with publisher(publish, interval_s=0.01) as source:
+        source(work())(step="train", done=1, total=2, unit="steps")
+        assert refused.wait(5)
+        source(work())(step="train", done=2, total=2, unit="steps")
+        assert came.wait(5)
+    assert [one.done for one in published if isinstance(one, ProgressReported)] == [2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,11 +48,14 @@ class Gate(ProtocolTeacher):
 
 
 class FailingLedger(SqlLedger):
-    """A ledger whose disk is full while `full` is set."""
+    """A ledger whose disk is full while `full` is set. refused: attempts that it has something against."""
 
     full = False
+    refused: AbstractSet[str] = frozenset()
 
     def book(self, reserved: Reserved, booking: Booking) -> HoldState:
+        if reserved.request_id in self.refused:
+            raise ValueError("this booking")
         if self.full:
             raise StorageFull(path="ledger")
         return super().book(reserved, booking)
@@ -235,3 +239,22 @@ def test_a_polite_end_begins_no_call_and_waits_for_those_under_way(ledger: Faili
         drain.finish(grace_s=30)
         assert isinstance(under_way.result(), Answered)
     assert teacher.calls == 1
+
+
+def test_a_booking_that_the_ledger_refuses_keeps_no_other_answer_from_being_booked(ledger: FailingLedger) -> None:
+    caller, teacher, bookings = caller_over(ledger)
+    teacher.open.set()
+    ledger.full = True
+    with pytest.raises(StorageFull):
+        caller.ask(request(0))
+    ledger.full = False
+    ledger.refused = {attempt.request_id for attempt in ledger.attempts(run_path(frozen_run()))}
+    assert isinstance(caller.ask(request(1)), Answered)
+    states = [attempt.state for attempt in ledger.attempts(run_path(frozen_run()))]
+    assert sorted(state.value for state in states) == ["sent", "settled"]
+
+    # Its reason may pass: the keeper has it tried again.
+    ledger.refused = set()
+    LedgerKeeper(ledger=ledger, bookings=bookings, lease_s=15).beat_once()
+    assert {attempt.state for attempt in ledger.attempts(run_path(frozen_run()))} == {HoldState.SETTLED}
+    assert teacher.calls == 2

@@ -34,6 +34,9 @@ _LONGEST_RECONNECT_MS = 1_000
 _METADATA_AGE_MS = 15_000
 # Dead letters carry their original and the reason: more than a fact may be large (topics.py).
 _LARGEST_REQUEST_BYTES = 3 * 1024 * 1024
+# Who watches sees facts in handfuls of so many bytes, or of so long.
+_WATCHED_BYTES = 256 * 1024
+_WATCHED_MS = 200
 # A first message larger than this still comes; what is fetched ahead stays small.
 _FETCH_PARTITION_BYTES = 256 * 1024
 
@@ -96,26 +99,34 @@ class KafkaClients:
 
     def reader(self, *, from_the_end: bool) -> KafkaConsumer:
         """Return a consumer that belongs to no group. Raises DependencyUnavailable."""
-        return self._consumer(KafkaConsumer, group_id=None, auto_offset_reset="latest" if from_the_end else "earliest")
+        if not from_the_end:
+            return self._consumer(KafkaConsumer, group_id=None, auto_offset_reset="earliest")
+        return self._consumer(
+            KafkaConsumer,
+            group_id=None,
+            auto_offset_reset="latest",
+            # It is of every topic, and people watch it: a few wake-ups a second, not one for every fact.
+            fetch_min_bytes=_WATCHED_BYTES,
+            fetch_max_wait_ms=_WATCHED_MS,
+        )
 
     def admin(self) -> KafkaAdminClient:
         """Raises DependencyUnavailable."""
         return self._build(KafkaAdminClient, request_timeout_ms=_REQUEST_MS, bootstrap_timeout_ms=BOOTSTRAP_MS)
 
     def _consumer(self, kind: Callable[..., _Client], **configs: Any) -> _Client:
-        return self._build(
-            kind,
-            enable_auto_commit=False,
-            metrics_enabled=False,
-            allow_auto_create_topics=False,
+        common: dict[str, Any] = {
+            "enable_auto_commit": False,
+            "metrics_enabled": False,
+            "allow_auto_create_topics": False,
             # The broker answers as soon as there is one byte; the wait is only for silence.
-            fetch_min_bytes=1,
-            fetch_max_wait_ms=500,
-            max_partition_fetch_bytes=_FETCH_PARTITION_BYTES,
-            request_timeout_ms=_REQUEST_MS,
-            bootstrap_timeout_ms=BOOTSTRAP_MS,
-            **configs,
-        )
+            "fetch_min_bytes": 1,
+            "fetch_max_wait_ms": 500,
+            "max_partition_fetch_bytes": _FETCH_PARTITION_BYTES,
+            "request_timeout_ms": _REQUEST_MS,
+            "bootstrap_timeout_ms": BOOTSTRAP_MS,
+        }
+        return self._build(kind, **(common | configs))
 
     def _build(self, kind: Callable[..., _Client], **configs: Any) -> _Client:
         networks: list[KafkaNetClient] = []

@@ -21,10 +21,14 @@ from baldistill.bus.kafka.clients import KafkaClients, unavailable
 from baldistill.bus.kafka.member import GroupMember
 from baldistill.bus.kafka.records import read_record
 from baldistill.bus.ports import Delivery
-from baldistill.errors import DependencyUnavailable
+from baldistill.errors import BalDistillError, DependencyUnavailable
 
-# Records wake a poll at once; this is only how long a commit may wait to be written down.
+# Records wake a poll at once. This is how soon a commit is written down, or a partition fetched again that was full.
 _POLL_MS = 50
+# Where there is neither: every look costs a millisecond of processor, in each member of each group.
+_IDLE_POLL_MS = 250
+# Commits of so long go in one request. What a death leaves unwritten comes again, and is known by its outputs.
+_COMMIT_EVERY_S = 0.1
 # Between two tries of a pump in trouble.
 _TROUBLE_S = 0.5
 # A consumer that fails this often in a row is replaced by a new one.
@@ -65,37 +69,44 @@ class KafkaGroupConsumer:
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                consumer = self._clients.member(group=self._group, busy=self._buffer.busy)
+                self._be_member()
             except DependencyUnavailable as away:
-                self._buffer.trouble(away)
-                self._closing.wait(_TROUBLE_S)
-                continue
-            membership = _Membership(consumer, clients=self._clients, buffer=self._buffer)
-            try:
-                consumer.join([self._clients.on_wire(topic) for topic in self.topics], listener=membership)
-                self._pump(membership)
-            except DependencyUnavailable as away:
-                self._buffer.trouble(away)
-            finally:
-                membership.leave()
+                self._rest(away)
+            # The library raises its own errors and, where its event loop died, others. None may end the pump: the
+            # worker would wait for ever, and nobody would know.
+            except Exception as error:  # noqa: BLE001
+                self._rest(self._meaning(error, doing="joining"))
+
+    def _be_member(self) -> None:
+        """Join the group and take part in it until told to close, or until a new consumer is needed."""
+        consumer = self._clients.member(group=self._group, busy=self._buffer.busy)
+        membership = _Membership(consumer, clients=self._clients, buffer=self._buffer)
+        try:
+            consumer.join([self._clients.on_wire(topic) for topic in self.topics], listener=membership)
+            self._pump(membership)
+        finally:
+            membership.leave()
 
     def _pump(self, membership: _Membership) -> None:
-        """Poll until told to close, or until a new consumer is needed."""
         failures = 0
         while not self._closing.is_set() and failures < _FAILURES_BEFORE_REJOINING:
             try:
                 membership.step()
-            # The library raises its own errors and, where its event loop died, others; none may end the pump.
-            except Exception as error:  # noqa: BLE001
+            except KafkaError as error:
                 failures += 1
-                if not isinstance(error, KafkaError):
-                    failures = _FAILURES_BEFORE_REJOINING
-                _log.warning("fetching failed", group=self._group, error=type(error).__name__, reason=str(error))
-                self._buffer.trouble(unavailable(error, settings=self._clients.settings, doing="fetching"))
-                self._closing.wait(_TROUBLE_S)
+                self._rest(self._meaning(error, doing="fetching"))
             else:
                 failures = 0
                 self._buffer.trouble(None)
+
+    def _meaning(self, error: Exception, *, doing: str) -> BalDistillError:
+        _log.warning("consuming failed", group=self._group, doing=doing, error=type(error).__name__, reason=str(error))
+        return unavailable(error, settings=self._clients.settings, doing=doing)
+
+    def _rest(self, trouble: Exception) -> None:
+        """Tell whoever waits, and wait a little oneself."""
+        self._buffer.trouble(trouble)
+        self._closing.wait(_TROUBLE_S)
 
 
 class _Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is untyped
@@ -110,12 +121,14 @@ class _Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the libra
         self._buffer = buffer
         self._paused: set[TopicPartition] = set()
         self._writing: tuple[Any, dict[Place, int]] | None = None
+        self._wrote_at_s = float("-inf")
 
     def step(self) -> None:
         """Write commits down, fetch what has room, and hand over what came."""
         self._write_commits()
         self._steer()
-        for partition, records in self._consumer.fetch(timeout_ms=_POLL_MS).items():
+        is_idle = not self._paused and self._writing is None and not self._buffer.unwritten()
+        for partition, records in self._consumer.fetch(timeout_ms=_IDLE_POLL_MS if is_idle else _POLL_MS).items():
             place = self._place(partition)
             self._buffer.add(
                 place,
@@ -173,8 +186,10 @@ class _Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the libra
             if future.succeeded():
                 self._buffer.wrote(positions)
             self._writing = None
-        if positions := self._buffer.unwritten():
+        now_s = time.monotonic()
+        if now_s - self._wrote_at_s >= _COMMIT_EVERY_S and (positions := self._buffer.unwritten()):
             self._writing = (self._consumer.commit_async(self._offsets(positions)), positions)
+            self._wrote_at_s = now_s
 
     def _steer(self) -> None:
         """Fetch no more of partitions of which enough waits; fetch again of those that have room."""
