@@ -10,9 +10,13 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 def processor_s(pid: int) -> float:
     """Return the processor time of a process and of all below it, those that ended and were waited for included."""
-    children = [child for of_thread in Path(f"/proc/{pid}/task").glob("*/children") for child in _words(of_thread)]
-    own = sum(map(int, _stat(pid)[11:15])) / _TICKS_PER_S
-    return own + sum(processor_s(int(child)) for child in children)
+    try:
+        children = [child for of_thread in Path(f"/proc/{pid}/task").glob("*/children") for child in _words(of_thread)]
+        own_s = sum(map(int, _stat(pid)[11:15])) / _TICKS_PER_S
+    # It ended since its parent named it, and is part of its parent's figure now.
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return own_s + sum(processor_s(int(child)) for child in children)
 
 
 def age_s(pid: int | str = "self") -> float:
