@@ -17,6 +17,7 @@ import typer
 from rich.table import Table
 
 from baldistill.errors import BalDistillError
+from baldistill.pricing.book import PriceBook
 from baldistill.runtime.file_locks import FileLock
 from baldistill.specs.loading import blaming_spec, load_runspec
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption
@@ -159,7 +160,7 @@ def _teacher(path: Path, home: Path) -> Finding:
         gateway = build_teacher_gateway(store=opened.store, engine=opened.engine, locks=opened.layout.locks)
         try:
             with blaming_spec(path):
-                gateway.preflight(spec.teacher)
+                gateway.preflight(PriceBook.at(opened.layout.prices).priced(spec.teacher))
         finally:
             gateway.close()
     return Finding(

@@ -48,6 +48,11 @@ class HomeLayout:
         return self.root / "locks"
 
     @property
+    def prices(self) -> Path:
+        """A person's own prices (docs/reference/budgets.md); need not be there."""
+        return self.root / "prices.yaml"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -1,23 +1,30 @@
-"""`baldistill models`: put base models where a cluster's machines find them."""
+"""`baldistill models`: base models where a cluster's machines find them, and what teachers' models cost."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
 
 from baldistill.errors import InvalidInput
-from services.cli.home import DEFAULT_HOME, HomeOption
-from services.cli.output import MESSAGES
+from baldistill.pricing.book import BookedPrice, PriceBook
+from baldistill.pricing.published import published_version
+from baldistill.specs.runspec import TeacherSpec
+from services.cli.home import DEFAULT_HOME, HomeLayout, HomeOption, JsonOption
+from services.cli.output import MESSAGES, RESULTS, print_json
 from services.cli.stores import ClusterOption, open_artifacts
 
-models_app = typer.Typer(help="Base models in the artifact store.", no_args_is_help=True)
+models_app = typer.Typer(
+    help="Base models in the artifact store, and prices of teachers' models.", no_args_is_help=True
+)
 
 
 @models_app.callback()
 def models() -> None:
-    """Base models in the artifact store."""
+    """Base models in the artifact store, and prices of teachers' models."""
 
 
 @models_app.command()
@@ -52,3 +59,49 @@ def mirror(
         task = bar.add_task("", total=size_bytes)
         mirror_base_model(store, base, name=stored_name, on_stored=lambda _file, size: bar.advance(task, size))
     MESSAGES.print(f"Mirrored {stored_name}: weights {base.weights_sha256[:12]}, {size_bytes >> 20} MiB.")
+
+
+@models_app.command()
+def prices(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="As specs name it; default: all of the price file.")
+    ] = None,
+    base_url: Annotated[
+        str, typer.Option("--base-url", metavar="URL", help="Of the provider; prices are per provider.")
+    ] = "https://api.openai.com/v1",
+    home: HomeOption = DEFAULT_HOME,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Price file; default: prices.yaml of the home folder.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a teacher's model costs, where that price comes from, and the version that ledger entries book.
+
+    Example: baldistill models prices gpt-4o-mini
+    """
+    book = PriceBook.at(file or HomeLayout(root=home).prices)
+    if model is None:
+        wanted = [(one.model, one.base_url or base_url) for one in book.file.models]
+    else:
+        wanted = [(model, base_url)]
+    found = [
+        (name, url, book.price_of(TeacherSpec.model_validate({"model": name, "base_url": url}))) for name, url in wanted
+    ]
+    if as_json:
+        print_json([_document(name, url, booked) for name, url, booked in found])
+        return
+    table = Table(
+        title="Prices in USD per million tokens", caption=f"own prices: {book.path}; else {published_version()}"
+    )
+    for heading in ("model", "at", "prompt", "completion", "version", "source"):
+        table.add_column(heading, overflow="fold")
+    for name, url, booked in found:
+        price = booked.price
+        costs = (str(price.input_usd_per_million_tokens), str(price.output_usd_per_million_tokens))
+        table.add_row(name, url, *costs, booked.version, booked.source)
+    RESULTS.print(table)
+
+
+def _document(name: str, url: str, booked: BookedPrice) -> dict[str, Any]:
+    price = booked.price.model_dump(mode="json")
+    return {"model": name, "base_url": url, **price, "version": booked.version, "source": booked.source}

@@ -6,28 +6,36 @@ from pathlib import Path
 
 from baldistill.datasets.importing import import_dataset
 from baldistill.datasets.storage import latest_version
+from baldistill.pricing.book import PriceBook
 from baldistill.specs.loading import blaming_spec
 from baldistill.specs.runspec import RunSpec
 from services.cli.home import Home
 from services.cli.output import MESSAGES
 from services.policy.adapters.local_base_models import LocalBaseModels
 from services.policy.adapters.sql_runs import SqlRunRegistry
-from services.policy.submission import Proposal, frozen_version, propose, with_version
+from services.policy.submission import Proposal, find_frozen, frozen_version, propose, with_version
 
 
 def propose_from(spec: RunSpec, *, home: Home, spec_path: Path) -> Proposal:
     """Look up everything that a spec names. Raises InvalidInput.
 
-    A run that was submitted before keeps the data set version it was frozen with, unless the spec names another.
+    A run that was submitted before keeps the data set version and the price it was frozen with, unless the spec names others.
     """
+    known = find_frozen(spec, store=home.store, registry=SqlRunRegistry(home.engine))
     if spec.dataset.version is None:
-        version = frozen_version(spec, store=home.store, registry=SqlRunRegistry(home.engine))
+        version = frozen_version(spec, known)
         if version is None:
             _import_where_missing(spec, home=home, spec_path=spec_path)
         else:
             spec = with_version(spec, version)
     with blaming_spec(spec_path):
-        return propose(spec, store=home.store, base_models=LocalBaseModels(home.store))
+        return propose(
+            spec,
+            store=home.store,
+            base_models=LocalBaseModels(home.store),
+            prices=PriceBook.at(home.layout.prices),
+            known=known,
+        )
 
 
 def _import_where_missing(spec: RunSpec, *, home: Home, spec_path: Path) -> None:

@@ -17,6 +17,7 @@ from baldistill.database.exclusive import exclusively
 from baldistill.database.migrate import migrate, require_current
 from baldistill.events.facts import FACTS, Fact
 from baldistill.events.publishing import FactPublisher
+from baldistill.pricing.book import PriceBook
 from baldistill.rpc.client import RpcClient
 from baldistill.rpc.health import HealthCheck, HealthFaces
 from baldistill.runtime.connections import reporting_turn
@@ -101,6 +102,7 @@ def _serving(
         commands=commands,
         watchers=watchers,
         base_models=LocalBaseModels(store),
+        prices=PriceBook.at(settings.prices),
         publish=publish,
         now=_now,
     )

@@ -25,6 +25,10 @@ class PolicySettings(ProcessSettings):
 
     gateway: GatewaySettings = Field(default_factory=GatewaySettings, description="the teacher gateway")
     consumers: int = Field(default=2, ge=1, description="members of the consumer group in this process")
+    prices: Path | None = Field(
+        default=None,
+        description="YAML file of prices of one's own, before the published ones (docs/reference/budgets.md)",
+    )
     quiet_s: float = Field(
         default=600.0, gt=0, description="seconds without progress or fact after which a running run is told anew"
     )

@@ -12,9 +12,10 @@ from baldistill.datasets.examples import Dataset
 from baldistill.datasets.storage import latest_version, load_dataset
 from baldistill.errors import InvalidInput
 from baldistill.events.facts import Fact, RunState
+from baldistill.pricing.book import FREE, BookedPrice, PriceBook
 from baldistill.specs.frozen import FrozenDataset, FrozenRun, load_frozen_run
 from baldistill.specs.methods import BalancingPolicy, TailFilling
-from baldistill.specs.runspec import BudgetSpec, DatasetSpec, RunSpec
+from baldistill.specs.runspec import BudgetSpec, DatasetSpec, RunSpec, TeacherSpec
 from baldistill.tasks.registry import task_of
 from services.policy.labels import labels_of_run, shows_labels
 from services.policy.oracle_data import check_oracle_data
@@ -34,8 +35,18 @@ class Proposal:
     planned_calls: int
 
 
-def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalogue) -> Proposal:
-    """Look up and check everything that a spec names; store nothing. Raises InvalidInput that names the spec's field."""
+def propose(
+    spec: RunSpec,
+    *,
+    store: ArtifactStore,
+    base_models: BaseModelCatalogue,
+    prices: PriceBook,
+    known: FrozenRun | None = None,
+) -> Proposal:
+    """Look up and check everything that a spec names; store nothing. Raises InvalidInput that names the spec's field.
+
+    known: the run of this name as it was frozen before: a price that the spec does not name stays what it was then.
+    """
     dataset = _find_dataset(spec, store=store)
     _check_data(spec, dataset)
     check_oracle_data(spec, dataset)
@@ -50,8 +61,13 @@ def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalo
         seed=spec.seed,
     )
     planned_calls = method_calls(plans, method)
+    priced = _frozen_price(spec.teacher, known) or prices.price_of(spec.teacher)
     resolved = spec.model_copy(
-        update={"budget": _resolved_budget(spec, planned_calls), "dataset": _resolved_dataset(spec, dataset)}
+        update={
+            "budget": _resolved_budget(spec, planned_calls),
+            "dataset": _resolved_dataset(spec, dataset),
+            "teacher": _resolved_teacher(spec.teacher, priced),
+        }
     )
     unnamed = FrozenRun(
         run_id="",
@@ -61,19 +77,21 @@ def propose(spec: RunSpec, *, store: ArtifactStore, base_models: BaseModelCatalo
         show_labels_to_student=shows_labels(task, labels, list_labels=spec.task.list_labels),
         templates=task.templates,
         base_model=base_models.describe(spec.student.base),
-        price_version=_price_version(spec),
+        price_version=priced.version,
     )
     frozen = unnamed.model_copy(update={"run_id": run_id_of(unnamed)})
     return Proposal(frozen=frozen, dataset=dataset, plans=tuple(plans), planned_calls=planned_calls)
 
 
-def frozen_version(spec: RunSpec, *, store: ArtifactStore, registry: RunRegistry) -> str | None:
-    """Return the data set version that a run of this name was frozen with; None where there is no such run."""
+def find_frozen(spec: RunSpec, *, store: ArtifactStore, registry: RunRegistry) -> FrozenRun | None:
+    """Return the run of a spec's name as it was frozen; None where there is no such run."""
     record = registry.find_by_name(tenant=spec.tenant, name=spec.name)
-    if record is None:
-        return None
-    frozen = load_frozen_run(store, record.spec)
-    return frozen.dataset.version if frozen.dataset.name == spec.dataset.name else None
+    return None if record is None else load_frozen_run(store, record.spec)
+
+
+def frozen_version(spec: RunSpec, known: FrozenRun | None) -> str | None:
+    """Return the data set version that a run of this name was frozen with; None where there is none of this data set."""
+    return None if known is None or known.dataset.name != spec.dataset.name else known.dataset.version
 
 
 def with_version(spec: RunSpec, version: str) -> RunSpec:
@@ -192,11 +210,18 @@ def _resolved_dataset(spec: RunSpec, dataset: Dataset) -> DatasetSpec:
     return DatasetSpec(name=dataset.name, version=dataset.version, domains=spec.dataset.domains)
 
 
-def _price_version(spec: RunSpec) -> str:
-    price = spec.teacher.price
-    if price is None:
-        return "free" if spec.teacher.kind in {"protocol", "oracle"} else "unpriced"
-    return "spec-" + hashlib.sha256(price.model_dump_json().encode()).hexdigest()[:12]
+def _resolved_teacher(teacher: TeacherSpec, priced: BookedPrice) -> TeacherSpec:
+    """Name the price that bounds and bookings use. One that costs nothing is left as it was written."""
+    return teacher if priced.version == FREE else teacher.model_copy(update={"price": priced.price})
+
+
+def _frozen_price(teacher: TeacherSpec, known: FrozenRun | None) -> BookedPrice | None:
+    """Return the price that a run of the same teacher was frozen with: a newer price list makes no other run of it."""
+    if known is None or teacher.price is not None or (price := known.spec.teacher.price) is None:
+        return None
+    if known.spec.teacher.model_copy(update={"price": None}) != teacher or known.price_version.startswith("spec-"):
+        return None
+    return BookedPrice(price=price, version=known.price_version, source="the run's own, frozen at submit")
 
 
 def _difference(store: ArtifactStore, stored: ArtifactRef, wanted: FrozenRun) -> str:

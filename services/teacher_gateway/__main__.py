@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from baldistill.mounted_secrets import variables
+from baldistill.pricing.book import PriceBook
 from baldistill.rpc.health import HealthFaces
 from baldistill.rpc.limits import ServerLimits
 from baldistill.runtime.connections import (
@@ -45,7 +46,8 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
     )
     process.stack.callback(gateway.close)
     facts, shards = gateway.groups
-    service = gateway.service(store=connections.store, teacher=settings.teacher)
+    teacher = None if settings.teacher is None else PriceBook.at(settings.prices).priced(settings.teacher)
+    service = gateway.service(store=connections.store, teacher=teacher)
     have_lag_reported(process, connections.bus, gateway.groups)
     turn, keeping_turn = reporting_turn(
         connections.engine, name="budget-gauges", handover_s=settings.telemetry.handover_s

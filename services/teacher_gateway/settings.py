@@ -34,6 +34,9 @@ class TeacherGatewaySettings(ServiceSettings):
         default_factory=dict,
         description="limits by the variable of a key, over all runs and replicas; the lower of these and a spec's counts",
     )
+    prices: Path | None = Field(
+        default=None, description="YAML file of prices of one's own, for `teacher`; those of runs are frozen by policy"
+    )
     queue: int = Field(
         default=1024,
         ge=1,

@@ -28,6 +28,7 @@ from baldistill.datasets.importing import import_dataset
 from baldistill.events.codec import EVENT_ID_HEADER
 from baldistill.events.facts import RunState
 from baldistill.events.publishing import FactPublisher
+from baldistill.pricing.book import PriceBook
 from baldistill.runtime.consumer import ConsumerLoop
 from baldistill.runtime.outcomes import Outcome, OutcomeCounts
 from baldistill.runtime.progress import always
@@ -123,7 +124,9 @@ class Home:
         self._exit.callback(self.engine.dispose)
         migrate(self.engine)
         import_dataset(self.store, tenant=spec.tenant, name=spec.dataset.name, train=train, test=None)
-        self.proposal: Proposal = propose(spec, store=self.store, base_models=LocalBaseModels())
+        self.proposal: Proposal = propose(
+            spec, store=self.store, base_models=LocalBaseModels(), prices=PriceBook.at(None)
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -29,10 +29,12 @@ _TOKENS_PER_PRICE = 1_000_000
 class UnpricedTeacher(InvalidInput):
     """A paid teacher without a price: its cost would have no bound."""
 
-    def __init__(self, *, model: str) -> None:
+    def __init__(self, *, model: str, remedy: str = "") -> None:
+        """remedy: what was looked up, and where a price is to be written."""
         super().__init__(
-            f"model '{model}' has no price; set input_usd_per_million_tokens and output_usd_per_million_tokens"
-            " (0 for a teacher of your own that costs nothing per token)",
+            f"model '{model}' has no price"
+            + (f" {remedy}" if remedy else "; set input_usd_per_million_tokens and output_usd_per_million_tokens")
+            + " (0 for a teacher of your own that costs nothing per token)",
             field="teacher.price",
         )
         self.model = model

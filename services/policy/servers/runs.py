@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from baldistill.artifacts.ports import ArtifactRef, ArtifactStore
 from baldistill.errors import InvalidInput, NotKnown
 from baldistill.events.facts import RunState
+from baldistill.pricing.book import PriceBook
 from baldistill.rpc.callers import current_caller, require_tenant
 from baldistill.rpc.pages import last_id_of, page_size, page_token, wrong_token
 from baldistill.specs.frozen import load_frozen_run
@@ -25,7 +26,7 @@ from services.policy.servers.messages import (
     state_of,
     timestamp,
 )
-from services.policy.submission import Proposal, frozen_version, propose, submit, with_version
+from services.policy.submission import Proposal, find_frozen, frozen_version, propose, submit, with_version
 from services.policy.watching import RunWatch, RunWatchers
 
 # A watcher that missed a fact sees the run's state after this all the same.
@@ -53,6 +54,7 @@ class RunMethods:
         commands: RunCommands,
         watchers: RunWatchers,
         base_models: BaseModelCatalogue,
+        prices: PriceBook,
         now: Callable[[], Any],
     ) -> None:
         self._store = store
@@ -60,6 +62,7 @@ class RunMethods:
         self._commands = commands
         self._watchers = watchers
         self._base_models = base_models
+        self._prices = prices
         self._now = now
         # K of a run never changes; a list of runs would read as many files.
         self._stages_of = lru_cache(maxsize=4096)(self._read_stages)
@@ -139,10 +142,11 @@ class RunMethods:
     def _propose(self, text: str) -> Proposal:
         spec = parse_runspec(text, path=_SPEC, tenant=current_caller().tenant)
         require_tenant(spec.tenant)
+        known = find_frozen(spec, store=self._store, registry=self._registry)
         if spec.dataset.version is None:
-            version = frozen_version(spec, store=self._store, registry=self._registry)
+            version = frozen_version(spec, known)
             spec = spec if version is None else with_version(spec, version)
-        return propose(spec, store=self._store, base_models=self._base_models)
+        return propose(spec, store=self._store, base_models=self._base_models, prices=self._prices, known=known)
 
     def _own_run(self, tenant: str, run_id: str) -> RunRecord:
         """Return a run that the caller may see. Raises NotKnown alike for what is not there and what is not theirs."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from baldistill.artifacts.ports import ArtifactStore
+from baldistill.pricing.book import PriceBook
 from baldistill.rpc.routes import BoundService
 from baldistill.runtime.handlers import PublishFacts
 from baldistill.v1 import policy_pb2_grpc
@@ -34,6 +35,7 @@ class PolicyServicer(RunMethods, TenantMethods, LetterMethods, policy_pb2_grpc.P
         commands: RunCommands,
         watchers: RunWatchers,
         base_models: BaseModelCatalogue,
+        prices: PriceBook,
         publish: PublishFacts,
         now: Callable[[], datetime],
     ) -> None:
@@ -45,6 +47,7 @@ class PolicyServicer(RunMethods, TenantMethods, LetterMethods, policy_pb2_grpc.P
             commands=commands,
             watchers=watchers,
             base_models=base_models,
+            prices=prices,
             now=now,
         )
         TenantMethods.__init__(self, tenants=tenants)

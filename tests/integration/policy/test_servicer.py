@@ -38,6 +38,7 @@ from baldistill.events.facts import (
     StudentTrained,
 )
 from baldistill.events.publishing import FactPublisher
+from baldistill.pricing.book import PriceBook
 from baldistill.rpc.client import RpcClient
 from baldistill.rpc.server import RpcServer
 from baldistill.runtime.consumer import ConsumerLoop
@@ -122,6 +123,7 @@ def served(engine: sa.Engine, tmp_path: Path) -> Iterator[Served]:
         commands=commands,
         watchers=watchers,
         base_models=OneBaseModel(),
+        prices=PriceBook.at(None),
         publish=publish,
         now=lambda: datetime.now(UTC),
     )

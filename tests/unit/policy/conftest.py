@@ -25,7 +25,8 @@ from baldistill.events.facts import (
     StageFailed,
     StudentTrained,
 )
-from baldistill.specs.frozen import FrozenBaseModel
+from baldistill.pricing.book import PriceBook
+from baldistill.specs.frozen import FrozenBaseModel, FrozenRun
 from baldistill.specs.runspec import RunSpec
 from services.policy.adapters.sql_runs import SqlRunRegistry
 from services.policy.handlers import (
@@ -53,6 +54,8 @@ class Policy:
     store: ArtifactStore
     registry: SqlRunRegistry
     identity: dict[str, Any] = dataclasses.field(default_factory=dict)
+    prices: PriceBook = dataclasses.field(default_factory=lambda: PriceBook.at(None))
+    known: FrozenRun | None = None
 
     def propose(self, **changes: object) -> Proposal:
         values: dict[str, object] = {
@@ -63,7 +66,7 @@ class Policy:
             "teacher": {"kind": "protocol"},
         }
         spec = RunSpec.model_validate(values | changes)
-        return propose(spec, store=self.store, base_models=OneBaseModel())
+        return propose(spec, store=self.store, base_models=OneBaseModel(), prices=self.prices, known=self.known)
 
     def submit(self, **changes: object) -> RunSubmitted:
         record, facts = submit(self.propose(**changes), store=self.store, registry=self.registry)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from baldistill.errors import InvalidInput
+from baldistill.pricing.book import PriceBook
+from baldistill.pricing.price_file import PriceFile
 from baldistill.specs.frozen import FrozenRun
+from baldistill.tasks.bounds import UnpricedTeacher
 from services.policy.submission import run_id_of
 
 if TYPE_CHECKING:
@@ -72,3 +76,35 @@ def test_what_cannot_work_is_refused_and_nothing_is_stored(
         policy.submit(**changes)
     assert caught.value.field == field
     assert policy.registry.list_runs() == []
+
+
+PAID = {"kind": "openai", "model": "m", "base_url": "http://own/v1"}
+
+
+def _book(usd: int) -> PriceBook:
+    price = {"model": "m", "input_usd_per_million_tokens": usd, "output_usd_per_million_tokens": usd}
+    return PriceBook(PriceFile.model_validate({"models": [price]}), path=Path("prices.yaml"))
+
+
+def test_the_price_that_counts_is_frozen_with_its_version(policy: Policy) -> None:
+    policy.prices = _book(3)
+    frozen = policy.propose(teacher=PAID).frozen
+    assert frozen.spec.teacher.price is not None
+    assert frozen.spec.teacher.price.input_usd_per_million_tokens == 3
+    assert frozen.price_version.startswith("file-")
+
+
+def test_a_newer_price_list_makes_no_other_run_of_one_that_was_submitted(policy: Policy) -> None:
+    policy.prices = _book(3)
+    first = policy.propose(teacher=PAID).frozen
+    policy.prices, policy.known = _book(4), first
+    assert policy.propose(teacher=PAID).frozen == first
+    other = policy.propose(teacher=PAID | {"model": "m", "timeout_s": 5.0}).frozen
+    assert other.spec.teacher.price is not None
+    assert other.spec.teacher.price.input_usd_per_million_tokens == 4
+
+
+def test_an_unpriced_teacher_is_refused_before_anything_is_stored(policy: Policy) -> None:
+    policy.prices = PriceBook.at(Path("prices.yaml"))
+    with pytest.raises(UnpricedTeacher, match=r"write its price into prices\.yaml"):
+        policy.propose(teacher=PAID)
