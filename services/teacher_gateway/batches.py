@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from baldistill.artifacts.ports import JsonValue, Manifest
-from baldistill.artifacts.schemas import BATCH, StagePlan
+from baldistill.artifacts.ports import ArtifactRef, JsonValue, Manifest
+from baldistill.artifacts.schemas import ANNOTATIONS, BATCH, StagePlan
 from baldistill.artifacts.tables import store_table
 from baldistill.events.facts import AnnotationPhase
 from baldistill.specs.methods import TailFilling
+from services.teacher_gateway.judging import judged_rows
 from services.teacher_gateway.stages import Stage
 from services.teacher_gateway.verification import BUDGET_EXHAUSTED, RowOutcome
 
@@ -27,6 +28,7 @@ class DomainTally:
     rejected: Counter[str] = field(default_factory=Counter)
     unanswered: Counter[str] = field(default_factory=Counter)
     trained: Counter[str] = field(default_factory=Counter)
+    replacements: int = 0
 
     def count(self, row: Mapping[str, Any]) -> bool:
         """Count one answered or unanswered request. Return whether it was accepted."""
@@ -39,9 +41,10 @@ class DomainTally:
         return outcome is RowOutcome.ACCEPTED
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Return plain values; `trained` is a number of rows, `origins` how they came about."""
+        """Return plain values; `trained` is a number of rows, `origins` how they came about, `replacements` a part of asked."""
         return {
             "asked": self.asked,
+            "replacements": self.replacements,
             "accepted": self.accepted,
             "rejected": dict(sorted(self.rejected.items())),
             "unanswered": self.unanswered.total(),
@@ -56,7 +59,10 @@ def close_batch(stage: Stage, *, closed_by: str) -> Manifest:
     tallies: defaultdict[str, DomainTally] = defaultdict(DomainTally)
     for domain in stage.plan.domains:
         tallies[domain] = DomainTally()
-    rows = list(_batch_rows(stage, tallies))
+    judged = judged_rows(stage)
+    rows = list(_batch_rows(stage, tallies, judged=judged))
+    for domain, count in stage.replacements().items():
+        tallies[domain].replacements = count
     for row in rows:
         tallies[row["domain"]].trained[row["origin"]] += 1
     exhausted = any(BUDGET_EXHAUSTED in tally.unanswered for tally in tallies.values())
@@ -64,7 +70,7 @@ def close_batch(stage: Stage, *, closed_by: str) -> Manifest:
     return stage.store.create_manifest(
         Manifest(
             key=stage.layout.batch,
-            files={"batch": file},
+            files={"batch": file, **_kept_verdicts(stage, judged)},
             rows=file.rows,
             attributes={
                 "closed_by": closed_by,
@@ -73,6 +79,15 @@ def close_batch(stage: Stage, *, closed_by: str) -> Manifest:
             },
         )
     )
+
+
+def _kept_verdicts(stage: Stage, judged: Sequence[Mapping[str, Any]]) -> Mapping[str, ArtifactRef]:
+    """Store all synthesised rows with their verdicts, where these are not those of the shards: near-duplicates too are kept."""
+    if stage.frozen.spec.synthesis.checks != "full" or not judged:
+        return {}
+    return {
+        "judged": store_table(stage.store, folder=stage.layout.folder, name="judged", schema=ANNOTATIONS, rows=judged)
+    }
 
 
 def failure_of(batch: Manifest, *, stage: int) -> str | None:
@@ -115,10 +130,12 @@ def duplicated_rows(
             yield {**first[domain][row_id], "origin": DUPLICATE}
 
 
-def _batch_rows(stage: Stage, tallies: Mapping[str, DomainTally]) -> Iterator[dict[str, Any]]:
+def _batch_rows(
+    stage: Stage, tallies: Mapping[str, DomainTally], *, judged: Sequence[Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
     real = list(_real_rows(stage, tallies))
     yield from real
-    for row in stage.annotated_rows(AnnotationPhase.SYNTHESISE):
+    for row in judged:
         if tallies[row["domain"]].count(row):
             yield _training_row(row, origin=SYNTHETIC, with_rationale=stage.annotates)
     if stage.frozen.method.tail is TailFilling.DUPLICATE:

@@ -1,6 +1,7 @@
-"""How the gateway answers facts: two fan-outs, annotation and then synthesis, each closed once (DESIGN 2, 3).
+"""How the gateway answers facts: fan-outs of annotation, then synthesis, then replacements, each closed once (DESIGN 2, 3).
 
-Synthesis waits for annotation because its demonstrations prefer what was accepted.
+Synthesis waits for annotation because its demonstrations prefer what was accepted; what it lacks in the end is asked for
+once more, where the budget has room.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from services.teacher_gateway.batches import close_batch, failure_of
 from services.teacher_gateway.caller import TeacherCaller
 from services.teacher_gateway.errors import BudgetExhausted
 from services.teacher_gateway.ports import Ledger
+from services.teacher_gateway.replacing import open_replacements
 from services.teacher_gateway.run_budgets import ensure_run_budget
 from services.teacher_gateway.shards import annotate_shard
 from services.teacher_gateway.stages import Stage
@@ -54,6 +56,10 @@ def on_examples_selected(event: ExamplesSelected, *, store: ArtifactStore, ledge
     if stage.shards(AnnotationPhase.ANNOTATE):
         close_annotations(stage, closed_by=event_id(event))
     planned = _missing_shards(event, stage, AnnotationPhase.SYNTHESISE)
+    if planned:
+        return planned
+    open_replacements(stage, closed_by=event_id(event))
+    planned = _missing_shards(event, stage, AnnotationPhase.REPLACE)
     return planned or [_stage_closed(event, close_batch(stage, closed_by=event_id(event)))]
 
 
@@ -105,14 +111,24 @@ def on_shard_annotated(event: ShardAnnotated, *, store: ArtifactStore) -> Sequen
         return [_shard_planned(event, phase=event.phase, shard=following, shards=event.shards)]
     if not all(stage.is_stored(event.phase, shard) for shard in range(event.shards)):
         return []
+    return _after_phase(event, stage)
+
+
+def _after_phase(event: ShardAnnotated, stage: Stage) -> Sequence[Fact]:
+    """Open what follows a phase whose shards are all stored, or close the stage; each once, by the event that did it."""
+    mine = event_id(event)
     if event.phase is AnnotationPhase.ANNOTATE:
-        closed = close_annotations(stage, closed_by=event_id(event))
-        if closed.attributes["closed_by"] != event_id(event):
+        closed = close_annotations(stage, closed_by=mine)
+        if closed.attributes["closed_by"] != mine:
             return []
-        planned = _missing_shards(event, stage, AnnotationPhase.SYNTHESISE)
-        if planned:
+        if planned := _missing_shards(event, stage, AnnotationPhase.SYNTHESISE):
             return planned
-    return _answer_if_closed_by(event, close_batch(stage, closed_by=event_id(event)))
+    if event.phase is not AnnotationPhase.REPLACE:
+        ordered = open_replacements(stage, closed_by=mine)
+        planned = _missing_shards(event, stage, AnnotationPhase.REPLACE)
+        if ordered is not None and planned:
+            return planned if ordered.attributes["closed_by"] == mine else []
+    return _answer_if_closed_by(event, close_batch(stage, closed_by=mine))
 
 
 def close_annotations(stage: Stage, *, closed_by: str) -> Manifest:

@@ -97,6 +97,18 @@ def synthesis_orders(plan: StagePlan, *, ordered_before: Mapping[str, int] | Non
     ]
 
 
+def replacement_orders(
+    plan: StagePlan, wanted: Mapping[str, int], *, ordered_before: Mapping[str, int] | None = None
+) -> list[SynthesisOrder]:
+    """Return orders for `wanted` more examples, domains in name order; their samples follow those of the first round."""
+    before = ordered_before or {}
+    return [
+        SynthesisOrder(domain=domain, sample=sample, draw=before.get(domain, 0) + sample)
+        for domain, count in sorted(wanted.items())
+        for sample in range(plan.domains[domain].deficit, plan.domains[domain].deficit + count)
+    ]
+
+
 def synthesis_request(
     frozen: FrozenRun, order: SynthesisOrder, *, stage: int, originals: Sequence[CandidateDemonstration]
 ) -> TeacherRequest:

@@ -19,7 +19,7 @@ from services.teacher_gateway.caller import Answered, Outcome, TeacherCaller, Un
 from services.teacher_gateway.errors import BudgetExhausted, TeacherFailing
 from services.teacher_gateway.requests import TeacherRequest
 from services.teacher_gateway.stages import Stage
-from services.teacher_gateway.verification import VerifiedRow, unanswered, verify
+from services.teacher_gateway.verification import NO_ROOM_FOR_REPLACEMENT, VerifiedRow, unanswered, verify
 
 
 def annotate_shard(
@@ -32,11 +32,12 @@ def annotate_shard(
     """
     requests = stage.requests(phase, shard)
     outcomes = _ask_all(stage, phase, shard, requests, caller=caller, progress=progress)
-    _raise_for_the_whole_shard(stage, outcomes, url=caller.url)
+    _raise_for_the_whole_shard(stage, phase, outcomes, url=caller.url)
     frozen = stage.frozen
     with frozen.task.open_comparison(frozen.spec.task.comparison_timeout_s) as compare:
         rows = [
-            _row(frozen, request, outcome, compare=compare) for request, outcome in zip(requests, outcomes, strict=True)
+            _row(frozen, phase, request, outcome, compare=compare)
+            for request, outcome in zip(requests, outcomes, strict=True)
         ]
     key = stage.layout.annotation_shard(phase.value, shard)
     folder, _, name = key.removesuffix(".json").rpartition("/")
@@ -74,11 +75,12 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _raise_for_the_whole_shard(stage: Stage, outcomes: list[Outcome], *, url: str) -> None:
+def _raise_for_the_whole_shard(stage: Stage, phase: AnnotationPhase, outcomes: list[Outcome], *, url: str) -> None:
     """Raise where storing the shard would take an outage, or an empty purse that is to be filled, for an answer."""
     missing = [outcome for outcome in outcomes if isinstance(outcome, Unanswered)]
     refused = next((outcome.refused for outcome in missing if outcome.refused is not None), None)
-    if refused is not None and stage.frozen.spec.budget.on_exhausted is OnExhausted.PAUSE:
+    pauses = stage.frozen.spec.budget.on_exhausted is OnExhausted.PAUSE and phase is not AnnotationPhase.REPLACE
+    if refused is not None and pauses:
         raise BudgetExhausted(refused)
     if len(missing) < len(outcomes):
         return
@@ -89,7 +91,9 @@ def _raise_for_the_whole_shard(stage: Stage, outcomes: list[Outcome], *, url: st
         raise TeacherFailing(url=url, reason=failed[0].reason, requests=len(outcomes))
 
 
-def _row(frozen: FrozenRun, request: TeacherRequest, outcome: Outcome, *, compare: Comparison) -> VerifiedRow:
+def _row(
+    frozen: FrozenRun, phase: AnnotationPhase, request: TeacherRequest, outcome: Outcome, *, compare: Comparison
+) -> VerifiedRow:
     if isinstance(outcome, Answered):
         return verify(
             request,
@@ -99,4 +103,7 @@ def _row(frozen: FrozenRun, request: TeacherRequest, outcome: Outcome, *, compar
             compare=compare,
             checks=frozen.spec.synthesis.checks,
         )
+    if outcome.refused is not None and phase is AnnotationPhase.REPLACE:
+        # Lost calls took the room for it: the rows that were planned are complete all the same.
+        return unanswered(request, reason=NO_ROOM_FOR_REPLACEMENT)
     return unanswered(request, reason=outcome.reason)

@@ -25,6 +25,7 @@ from services.teacher_gateway.requests import (
     SynthesisOrder,
     TeacherRequest,
     annotation_request,
+    replacement_orders,
     synthesis_orders,
     synthesis_request,
 )
@@ -62,10 +63,37 @@ class Stage:
     def annotates(self) -> bool:
         return self.frozen.method.target is Target.RATIONALE
 
+    @property
+    def replaces(self) -> bool:
+        """True where what synthesis lacks in the end is asked for once more."""
+        synthesis = self.frozen.spec.synthesis
+        return self.synthesises and synthesis.checks != "none" and synthesis.replace_rejected
+
+    def replacements(self, *, stage: int | None = None) -> Mapping[str, int]:
+        """Return what of each domain was ordered anew, in this stage or an earlier one; nothing where none was."""
+        layout = self.layout if stage is None else self.frozen.layout.stage(stage)
+        ordered = self.store.find_manifest(layout.replacements)
+        if ordered is None:
+            return {}
+        orders = ordered.attributes["orders"]
+        assert isinstance(orders, Mapping)
+        return {domain: int(str(count)) for domain, count in orders.items()}
+
+    def headroom(self) -> int:
+        """Return how many calls the budget has beyond its rows, less what earlier stages replaced.
+
+        Never the calls that later stages are planned to make.
+        """
+        budget = self.frozen.spec.budget
+        spare = max(0, (budget.calls or 0) - budget.examples)
+        return spare - sum(sum(self.replacements(stage=earlier).values()) for earlier in range(1, self.plan.stage))
+
     def rows(self, phase: AnnotationPhase) -> int:
         """Return how many requests a phase has."""
         if phase is AnnotationPhase.ANNOTATE:
             return self.selection.rows if self.annotates else 0
+        if phase is AnnotationPhase.REPLACE:
+            return sum(self.replacements().values())
         return sum(domain.deficit for domain in self.plan.domains.values()) if self.synthesises else 0
 
     def shards(self, phase: AnnotationPhase) -> int:
@@ -80,18 +108,22 @@ class Stage:
         return self.find_shard(phase, shard) is not None
 
     def requests(self, phase: AnnotationPhase, shard: int) -> list[TeacherRequest]:
-        """Return the requests of one shard. Synthesis needs the annotation phase to be closed."""
+        """Return the requests of one shard. Synthesis needs the annotation phase to be closed, replacing its orders."""
         rows = shard_rows(shard=shard, rows=self.rows(phase), rows_per_shard=self.frozen.spec.teacher.rows_per_shard)
         if phase is AnnotationPhase.ANNOTATE:
             examples = itertools.islice(self.selected_examples(), rows.start, rows.stop)
-            aliases = accepted_answers(self.store, self._dataset())
+            aliases = accepted_answers(self.store, self.dataset())
             return [
                 annotation_request(
                     self.frozen, stage=self.plan.stage, example=one, aliases=aliases.get(one.example_id, ())
                 )
                 for one in examples
             ]
-        orders = synthesis_orders(self.plan, ordered_before=self._ordered_before())
+        before = self._ordered_before()
+        if phase is AnnotationPhase.REPLACE:
+            orders = replacement_orders(self.plan, self.replacements(), ordered_before=before)
+        else:
+            orders = synthesis_orders(self.plan, ordered_before=before)
         return self._synthesis_requests(orders[rows.start : rows.stop])
 
     def selected_examples(self) -> Iterator[Example]:
@@ -121,6 +153,7 @@ class Stage:
                 manifest = require_manifest(self.store, self.frozen.layout.stage(earlier).plan)
                 plan = StagePlan.from_json(json.loads(self.store.read_bytes(manifest.files["plan"])))
                 ordered.update({name: domain.deficit for name, domain in plan.domains.items()})
+                ordered.update(self.replacements(stage=earlier))
         return ordered
 
     def _synthesis_requests(self, orders: Sequence[SynthesisOrder]) -> list[TeacherRequest]:
@@ -134,13 +167,14 @@ class Stage:
         """Return the pool's own items of some domains, taken or not, each with its accepted rationale if it has one."""
         rationales = self._accepted_rationales(domains)
         originals: dict[str, list[CandidateDemonstration]] = {domain: [] for domain in domains}
-        for example in iter_examples(self.store, self._dataset().pool):
+        for example in iter_examples(self.store, self.dataset().pool):
             if example.domain in domains:
                 candidate = CandidateDemonstration(example=example, rationale=rationales.get(example.example_id, ""))
                 originals[example.domain].append(candidate)
         return originals
 
-    def _dataset(self) -> Dataset:
+    def dataset(self) -> Dataset:
+        """Return the run's data set."""
         frozen = self.frozen
         return load_dataset(
             self.store, tenant=frozen.spec.tenant, name=frozen.dataset.name, version=frozen.dataset.version

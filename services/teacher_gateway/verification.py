@@ -24,6 +24,7 @@ UNPARSABLE = "unparsable"
 WRONG_ANSWER = "wrong_answer"
 WRONG_LABEL = "wrong_label"
 BUDGET_EXHAUSTED = "budget_exhausted"
+NO_ROOM_FOR_REPLACEMENT = "no_room_for_replacement"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,11 @@ class StageLayout:
         return f"{self.folder}/annotations/closed.json"
 
     @property
+    def replacements(self) -> str:
+        """Manifest that orders replacements for rejected examples, where some are ordered."""
+        return f"{self.folder}/annotations/replacements.json"
+
+    @property
     def batch(self) -> str:
         return f"{self.folder}/batch.json"
 

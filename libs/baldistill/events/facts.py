@@ -33,10 +33,13 @@ _FINAL_STATES = frozenset({RunState.COMPLETED, RunState.BUDGET_EXHAUSTED, RunSta
 
 
 class AnnotationPhase(enum.Enum):
-    """A stage's teacher work has two phases: the demonstrations of the second prefer what the first accepted."""
+    """A stage's teacher work: the demonstrations of the second phase prefer what the first accepted, and what the second
+    lacks in the end is asked for once more where the budget has room.
+    """
 
     ANNOTATE = "annotate"
     SYNTHESISE = "synthesise"
+    REPLACE = "replace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,8 +175,26 @@ class SelectionSpec(SpecModel):
 
 
 class SynthesisSpec(SpecModel):
-    checks: Literal["none", "format"] = Field(
-        default="format", description="format: parsable, non-empty, right label; none: as in the paper, only parsable"
+    checks: Literal["none", "format", "full"] = Field(
+        default="format",
+        description=(
+            "format: parsable, non-empty, right label; full: besides no near-duplicate of pool, test set and batch;"
+            " none: as in the paper, only parsable"
+        ),
+    )
+    near_duplicate_similarity: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="with full: share of common shingles (Jaccard) from which on two are near-duplicates",
+    )
+    shingle_characters: int = Field(default=5, ge=1, le=50, description="with full: characters of a shingle")
+    replace_rejected: bool = Field(
+        default=True,
+        description=(
+            "with format or full: what was rejected is asked for once more, by the calls that budget.calls has beyond"
+            " budget.examples"
+        ),
     )
     demonstrations: int = Field(default=3, ge=1, le=10, description="examples of the domain shown in the prompt")
 

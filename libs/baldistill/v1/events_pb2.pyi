@@ -74,6 +74,8 @@ class _AnnotationPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Annot
     """Rationales for real examples."""
     ANNOTATION_PHASE_SYNTHESISE: _AnnotationPhase.ValueType  # 2
     """New examples for tail domains."""
+    ANNOTATION_PHASE_REPLACE: _AnnotationPhase.ValueType  # 3
+    """Further examples in place of rejected ones, within the budget's headroom."""
 
 class AnnotationPhase(_AnnotationPhase, metaclass=_AnnotationPhaseEnumTypeWrapper):
     """The two phases of a stage's teacher work: the demonstrations of the second prefer what the first accepted."""
@@ -84,6 +86,8 @@ ANNOTATION_PHASE_ANNOTATE: AnnotationPhase.ValueType  # 1
 """Rationales for real examples."""
 ANNOTATION_PHASE_SYNTHESISE: AnnotationPhase.ValueType  # 2
 """New examples for tail domains."""
+ANNOTATION_PHASE_REPLACE: AnnotationPhase.ValueType  # 3
+"""Further examples in place of rejected ones, within the budget's headroom."""
 Global___AnnotationPhase: _TypeAlias = AnnotationPhase  # noqa: Y015
 
 @_typing.final

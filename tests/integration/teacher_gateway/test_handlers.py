@@ -116,6 +116,7 @@ def test_the_batch_says_what_became_of_each_domains_requests(gateway: TeacherGat
     assert tallies(store, run) == {
         "billing": {
             "asked": 3,
+            "replacements": 0,
             "accepted": 3,
             "rejected": {},
             "unanswered": 0,
@@ -125,6 +126,7 @@ def test_the_batch_says_what_became_of_each_domains_requests(gateway: TeacherGat
         },
         "login": {
             "asked": 3,
+            "replacements": 0,
             "accepted": 3,
             "rejected": {},
             "unanswered": 0,
