@@ -41,10 +41,27 @@ def plan(
     """
     with Home(home) as opened:
         priced = priced_plan(load_runspec(spec), home=opened, spec_path=spec)
+        reusable = _reusable(priced, home=opened)
     if as_json:
-        print_json(plan_document(priced))
-    else:
-        print_plan(priced, domains=domains)
+        print_json(plan_document(priced) | {"reusable_annotations": reusable})
+        return
+    print_plan(priced, domains=domains)
+    if reusable:
+        RESULTS.print(
+            f"Of the pool, {reusable} items were annotated by this teacher for other runs: those that are selected cost no call.",
+            soft_wrap=True,
+        )
+
+
+def _reusable(priced: PricedPlan, *, home: Home) -> int:
+    """Return how many items of the pool another run has had annotated by this teacher, where the spec takes such answers."""
+    frozen = priced.proposal.frozen
+    if frozen.spec.teacher.reuse != "tenant":
+        return 0
+    # Deferred: it imports the clients of teachers.
+    from services.teacher_gateway.composition import count_reusable
+
+    return count_reusable(home.engine, frozen, store=home.store)
 
 
 def plan_document(priced: PricedPlan) -> dict[str, Any]:

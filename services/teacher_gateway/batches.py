@@ -29,6 +29,7 @@ class DomainTally:
     unanswered: Counter[str] = field(default_factory=Counter)
     trained: Counter[str] = field(default_factory=Counter)
     replacements: int = 0
+    reused: int = 0
 
     def count(self, row: Mapping[str, Any]) -> bool:
         """Count one answered or unanswered request. Return whether it was accepted."""
@@ -41,10 +42,13 @@ class DomainTally:
         return outcome is RowOutcome.ACCEPTED
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Return plain values; `trained` is a number of rows, `origins` how they came about, `replacements` a part of asked."""
+        """Return plain values; `trained` is a number of rows, `origins` how they came about, `replacements` and `reused`
+        (answers that another run paid for) are parts of asked.
+        """
         return {
             "asked": self.asked,
             "replacements": self.replacements,
+            "reused": self.reused,
             "accepted": self.accepted,
             "rejected": dict(sorted(self.rejected.items())),
             "unanswered": self.unanswered.total(),
@@ -63,6 +67,8 @@ def close_batch(stage: Stage, *, closed_by: str) -> Manifest:
     rows = list(_batch_rows(stage, tallies, judged=judged))
     for domain, count in stage.replacements().items():
         tallies[domain].replacements = count
+    for domain, count in stage.reused().items():
+        tallies[domain].reused = count
     for row in rows:
         tallies[row["domain"]].trained[row["origin"]] += 1
     exhausted = any(BUDGET_EXHAUSTED in tally.unanswered for tally in tallies.values())

@@ -13,16 +13,19 @@ from sqlalchemy import Engine
 
 from baldistill.artifacts.ports import ArtifactStore
 from baldistill.database.clock import DatabaseClock
+from baldistill.datasets.storage import iter_examples, load_dataset
 from baldistill.events.facts import AnnotationShardPlanned, ExamplesSelected, RunSubmitted, ShardAnnotated
 from baldistill.rpc.routes import BoundService
 from baldistill.rpc.status_codes import STATUS_CODES
 from baldistill.runtime.handlers import ConsumerGroup
 from baldistill.runtime.progress import ProgressSource, no_progress_of_any
 from baldistill.specs.frozen import FrozenRun
+from baldistill.specs.methods import Target
 from baldistill.specs.runspec import KeyLimitsSpec, TeacherSpec
 from baldistill.v1 import teacher_gateway_pb2_grpc
 from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger, read_budget_tree
 from services.teacher_gateway.adapters.sql_limits import SqlLimitStore
+from services.teacher_gateway.adapters.sql_paid_answers import SqlPaidAnswers
 from services.teacher_gateway.adapters.sql_replies import count_replies, delete_replies
 from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
 from services.teacher_gateway.bookings import PendingBookings
@@ -42,9 +45,11 @@ from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus
 from services.teacher_gateway.ledger.holds import Attempt
 from services.teacher_gateway.limits.desk import DEFAULT_QUEUE, LimitDesk
 from services.teacher_gateway.limits.gate import PurchaseGate
-from services.teacher_gateway.observing import CallObserver
+from services.teacher_gateway.observing import CallObserver, NobodyObserves
 from services.teacher_gateway.ports import Ledger, Teachers
 from services.teacher_gateway.preflight import check_teacher
+from services.teacher_gateway.requests import annotation_request
+from services.teacher_gateway.reuse import find_reusable
 from services.teacher_gateway.run_budgets import asks_the_teacher, ensure_run_budget, run_path
 from services.teacher_gateway.servers.servicer import TeacherGatewayServicer
 
@@ -134,6 +139,17 @@ def run_budgets(engine: Engine, *, tenant: str, run_id: str) -> list[BudgetStatu
     return read_budget_tree(engine, BudgetPath(tenant=tenant, run_id=run_id))
 
 
+def count_reusable(engine: Engine, frozen: FrozenRun, *, store: ArtifactStore) -> int:
+    """Return for how many items of a run's pool its tenant has paid for an annotation already; 0 where none is reused."""
+    if frozen.spec.teacher.reuse != "tenant" or frozen.method.target is not Target.RATIONALE:
+        return 0
+    spec = frozen.spec
+    dataset = load_dataset(store, tenant=spec.tenant, name=frozen.dataset.name, version=frozen.dataset.version)
+    # Whatever the stage: the prompt of an annotation is the same in all.
+    asked = [annotation_request(frozen, stage=1, example=example) for example in iter_examples(store, dataset.pool)]
+    return len(find_reusable(frozen, asked, paid=SqlPaidAnswers(engine)))
+
+
 def count_answers(engine: Engine, *, tenant: str, run_id: str) -> int:
     """Return how many answers a run has stored."""
     return count_replies(engine, BudgetPath(tenant=tenant, run_id=run_id))
@@ -192,6 +208,8 @@ def build_teacher_gateway(
             store=store,
             ledger=ledger,
             caller_for=lambda frozen: caller_for(frozen.spec.teacher, frozen.price_version, frozen),
+            paid=SqlPaidAnswers(engine),
+            observer=observer or NobodyObserves(),
             progress=progress,
         )
         groups = [

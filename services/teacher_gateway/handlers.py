@@ -28,8 +28,10 @@ from baldistill.specs.frozen import FrozenRun, load_frozen_run
 from services.teacher_gateway.batches import close_batch, failure_of
 from services.teacher_gateway.caller import TeacherCaller
 from services.teacher_gateway.errors import BudgetExhausted
+from services.teacher_gateway.observing import CallObserver
 from services.teacher_gateway.ports import Ledger
 from services.teacher_gateway.replacing import open_replacements
+from services.teacher_gateway.reuse import PaidAnswers
 from services.teacher_gateway.run_budgets import ensure_run_budget
 from services.teacher_gateway.shards import annotate_shard
 from services.teacher_gateway.stages import Stage
@@ -69,6 +71,8 @@ def on_annotation_shard_planned(
     store: ArtifactStore,
     ledger: Ledger,
     caller_for: Callable[[FrozenRun], TeacherCaller],
+    paid: PaidAnswers,
+    observer: CallObserver,
     progress: ProgressSource,
 ) -> Sequence[Fact]:
     """Ask the teacher for one shard, unless it is stored already.
@@ -81,7 +85,15 @@ def on_annotation_shard_planned(
         ensure_run_budget(ledger, stage.frozen)
         caller = caller_for(stage.frozen)
         try:
-            stored = annotate_shard(stage, event.phase, event.shard, caller=caller, progress=progress(event))
+            stored = annotate_shard(
+                stage,
+                event.phase,
+                event.shard,
+                caller=caller,
+                paid=paid,
+                observer=observer,
+                progress=progress(event),
+            )
         except BudgetExhausted as exhausted:
             identity = {name: getattr(event, name) for name in ("tenant", "run_id", "epoch", "stage")}
             return [CeilingReached(**identity, reason=str(exhausted))]

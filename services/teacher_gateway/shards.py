@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from baldistill.artifacts.ports import Manifest
+from baldistill.artifacts.ports import JsonValue, Manifest
 from baldistill.artifacts.schemas import ANNOTATIONS
 from baldistill.artifacts.tables import store_table
 from baldistill.errors import DependencyUnavailable
@@ -17,21 +18,32 @@ from baldistill.specs.runspec import OnExhausted
 from baldistill.tasks.comparison import Comparison
 from services.teacher_gateway.caller import Answered, Outcome, TeacherCaller, Unanswered
 from services.teacher_gateway.errors import BudgetExhausted, TeacherFailing
+from services.teacher_gateway.observing import CallObserver
 from services.teacher_gateway.requests import TeacherRequest
+from services.teacher_gateway.reuse import PaidAnswers, find_reusable, note_answers
 from services.teacher_gateway.stages import Stage
-from services.teacher_gateway.verification import NO_ROOM_FOR_REPLACEMENT, VerifiedRow, unanswered, verify
+from services.teacher_gateway.verification import NO_ROOM_FOR_REPLACEMENT, RowOutcome, VerifiedRow, unanswered, verify
 
 
 def annotate_shard(
-    stage: Stage, phase: AnnotationPhase, shard: int, *, caller: TeacherCaller, progress: ProgressSink
+    stage: Stage,
+    phase: AnnotationPhase,
+    shard: int,
+    *,
+    caller: TeacherCaller,
+    paid: PaidAnswers,
+    observer: CallObserver,
+    progress: ProgressSink,
 ) -> Manifest:
-    """Ask for one shard's rows and store them; a stored answer is not asked for again.
+    """Ask for one shard's rows and store them; a stored answer is not asked for again, nor one that may be reused.
 
     Raises BudgetExhausted where the spec says to pause (nothing is stored then, the ledger keeps the answers), and
     what `TeacherCaller.ask` raises.
     """
     requests = stage.requests(phase, shard)
-    outcomes = _ask_all(stage, phase, shard, requests, caller=caller, progress=progress)
+    reusable = find_reusable(stage.frozen, requests, paid=paid)
+    outcomes = _ask_all(stage, phase, shard, requests, reusable=reusable, caller=caller, progress=progress)
+    note_answers(stage.frozen, zip(requests, outcomes, strict=True), paid=paid)
     _raise_for_the_whole_shard(stage, phase, outcomes, url=caller.url)
     frozen = stage.frozen
     with frozen.task.open_comparison(frozen.spec.task.comparison_timeout_s) as compare:
@@ -44,7 +56,16 @@ def annotate_shard(
     file = store_table(
         stage.store, folder=folder, name=name, schema=ANNOTATIONS, rows=(row.to_table_row() for row in rows)
     )
-    return stage.store.create_manifest(Manifest(key=key, files={"annotations": file}, rows=file.rows))
+    for row in rows:
+        if row.outcome is RowOutcome.REJECTED:
+            observer.rejected(tenant=frozen.spec.tenant, kind=phase.value, reason=row.reason)
+    for _ in reusable:
+        observer.reused(tenant=frozen.spec.tenant)
+    reused = Counter(request.domain for request in requests if request.key in reusable)
+    attributes: dict[str, JsonValue] = {"reused": dict(sorted(reused.items()))} if reused else {}
+    return stage.store.create_manifest(
+        Manifest(key=key, files={"annotations": file}, rows=file.rows, attributes=attributes)
+    )
 
 
 def _ask_all(
@@ -53,12 +74,17 @@ def _ask_all(
     shard: int,
     requests: list[TeacherRequest],
     *,
+    reusable: Mapping[str, Answered],
     caller: TeacherCaller,
     progress: ProgressSink,
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
+
+    def ask(request: TeacherRequest) -> Outcome:
+        return reusable.get(request.key) or caller.ask(request)
+
     with _threads(stage.frozen.spec.teacher.concurrency) as threads:
-        for outcome in threads.map(caller.ask, requests):
+        for outcome in threads.map(ask, requests):
             outcomes.append(outcome)
             done = shard * stage.frozen.spec.teacher.rows_per_shard + len(outcomes)
             progress(step=phase.value, done=done, total=stage.rows(phase), unit="requests")

@@ -126,6 +126,16 @@ class Stage:
             orders = synthesis_orders(self.plan, ordered_before=before)
         return self._synthesis_requests(orders[rows.start : rows.stop])
 
+    def reused(self) -> Mapping[str, int]:
+        """Return how many annotations of each domain were taken from other runs; all its shards must be stored."""
+        reused: Counter[str] = Counter()
+        for shard in range(self.shards(AnnotationPhase.ANNOTATE)):
+            manifest = self.find_shard(AnnotationPhase.ANNOTATE, shard)
+            taken = manifest.attributes.get("reused", {}) if manifest else {}
+            assert isinstance(taken, Mapping)
+            reused.update({domain: int(str(count)) for domain, count in taken.items()})
+        return reused
+
     def selected_examples(self) -> Iterator[Example]:
         """Yield the stage's real examples in the order of their choice."""
         for row in read_table(self.store, self.selection, columns=["id", "domain", "input", "answer"]):

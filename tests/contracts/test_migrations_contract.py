@@ -18,7 +18,7 @@ from baldistill.database.migrate import migrate
 from baldistill.testing.databases import DATABASE_KINDS, new_location, open_test_database
 from baldistill.testing.postgres_server import drop_database, shared_postgres
 from services.policy.adapters import sql_runs
-from services.teacher_gateway.adapters import sql_limit_tables, sql_tables
+from services.teacher_gateway.adapters import sql_limit_tables, sql_paid_answers, sql_tables
 
 
 @pytest.fixture(params=DATABASE_KINDS)
@@ -40,7 +40,9 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "metadata", [sql_tables.METADATA, sql_limit_tables.METADATA, sql_runs._METADATA], ids=["ledger", "limits", "runs"]
+    "metadata",
+    [sql_tables.METADATA, sql_limit_tables.METADATA, sql_paid_answers.METADATA, sql_runs._METADATA],
+    ids=["ledger", "limits", "paid answers", "runs"],
 )
 def test_columns_and_their_types_are_what_the_code_believes(engine: Engine, metadata: MetaData) -> None:
     def is_ours(thing: object, _name: str | None, kind: str, _reflected: bool, _other: object) -> bool:

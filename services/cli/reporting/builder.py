@@ -103,6 +103,8 @@ def _row_counts(selected: Any, counts: Any) -> RowCounts:
         rejected=sum(rejected.values()),
         unanswered=counts.get("unanswered", 0),
         trained=counts.get("trained", 0),
+        replacements=counts.get("replacements", 0),
+        reused=counts.get("reused", 0),
     )
 
 

@@ -23,7 +23,10 @@ NO_QUALITY_CLAIMS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowCounts:
-    """Rows of one domain in one stage. asked: of the teacher, real and synthetic.   trained: rows of the batch."""
+    """Rows of one domain in one stage. asked: of the teacher, real and synthetic.   trained: rows of the batch.
+
+    replacements: asked in place of rejected ones.   reused: asked, answered by what another run had paid for: no call.
+    """
 
     selected: int = 0
     asked: int = 0
@@ -31,6 +34,8 @@ class RowCounts:
     rejected: int = 0
     unanswered: int = 0
     trained: int = 0
+    replacements: int = 0
+    reused: int = 0
 
     def __add__(self, other: RowCounts) -> RowCounts:
         return RowCounts(
@@ -40,6 +45,8 @@ class RowCounts:
             rejected=self.rejected + other.rejected,
             unanswered=self.unanswered + other.unanswered,
             trained=self.trained + other.trained,
+            replacements=self.replacements + other.replacements,
+            reused=self.reused + other.reused,
         )
 
 

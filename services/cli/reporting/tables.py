@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.cli.output import score, usd
-from services.cli.reporting.model import RunReport, UsageReport
+from services.cli.reporting.model import RowCounts, RunReport, StageReport, UsageReport
 from services.trainer.evaluation.notes import metric_notes
 from services.trainer.evaluation.reports import EvaluationReport, Group
 
@@ -96,8 +96,18 @@ def row_table(report: RunReport) -> ReportTable:
         title="Rows by domain: asked of the teacher / accepted / trained on",
         headings=("domain", "pool", *(f"stage {stage.stage}" for stage in stages), "trained in all"),
         rows=tuple(rows) if stages else (),
-        caption=f"Not accepted: {'; '.join(rejections)}." if rejections else "",
+        caption=" ".join(_row_remarks(stages, rejections)),
     )
+
+
+def _row_remarks(stages: Sequence[StageReport], rejections: Sequence[str]) -> Iterator[str]:
+    total = sum((stage.total for stage in stages), RowCounts())
+    if rejections:
+        yield f"Not accepted: {'; '.join(rejections)}."
+    if total.replacements:
+        yield f"Asked in place of rejected ones: {total.replacements}."
+    if total.reused:
+        yield f"Paid for by other runs, no call: {total.reused}."
 
 
 def minutes_table(report: RunReport) -> ReportTable:

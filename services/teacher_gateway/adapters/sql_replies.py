@@ -9,6 +9,7 @@ from sqlalchemy import Column, Engine, Select, delete, func, select
 from baldistill.database.clock import DatabaseClock, ServerClock
 from baldistill.database.engine import reading, writing
 from services.teacher_gateway.adapters.sql_budgets import find_budget, record
+from services.teacher_gateway.adapters.sql_paid_answers import PAID_ANSWERS
 from services.teacher_gateway.adapters.sql_tables import HOLDS, REPLIES, WINDOWS
 from services.teacher_gateway.ledger.budgets import BudgetPath
 
@@ -47,6 +48,7 @@ def delete_replies(engine: Engine, path: BudgetPath, *, actor: str, clock: Datab
         after = int(rows[-1].hold_id)
         with writing(engine) as connection:
             keys = {row.request_key for row in rows}
+            connection.execute(delete(PAID_ANSWERS).where(PAID_ANSWERS.c.request_key.in_(keys)))
             deleted += connection.execute(delete(REPLIES).where(REPLIES.c.request_key.in_(keys))).rowcount
     if deleted:
         with writing(engine) as connection:

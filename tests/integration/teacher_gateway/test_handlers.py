@@ -117,6 +117,7 @@ def test_the_batch_says_what_became_of_each_domains_requests(gateway: TeacherGat
         "billing": {
             "asked": 3,
             "replacements": 0,
+            "reused": 0,
             "accepted": 3,
             "rejected": {},
             "unanswered": 0,
@@ -127,6 +128,7 @@ def test_the_batch_says_what_became_of_each_domains_requests(gateway: TeacherGat
         "login": {
             "asked": 3,
             "replacements": 0,
+            "reused": 0,
             "accepted": 3,
             "rejected": {},
             "unanswered": 0,
