@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from baldistill.mounted_secrets import variables
 from baldistill.pricing.book import PriceBook
+from baldistill.rpc.authentication import TokenVerifier
 from baldistill.rpc.health import HealthFaces
 from baldistill.rpc.limits import ServerLimits
 from baldistill.runtime.connections import (
@@ -14,11 +15,12 @@ from baldistill.runtime.connections import (
     have_lag_reported,
     reporting_turn,
 )
-from baldistill.runtime.process import Process, Serving
+from baldistill.runtime.process import Face, Process, Serving
 from baldistill.runtime.process_main import run_process
-from baldistill.telemetry.observers import report_budgets
+from baldistill.telemetry.observers import CountedRequests, report_budgets
 from services.teacher_gateway.adapters.sql_gauges import read_gauged_budgets
-from services.teacher_gateway.composition import STATUSES, build_teacher_gateway
+from services.teacher_gateway.composition import STATUSES, TeacherGateway, build_teacher_gateway
+from services.teacher_gateway.servers.openai.opening import open_face
 from services.teacher_gateway.settings import TeacherGatewaySettings
 
 
@@ -46,8 +48,11 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
     )
     process.stack.callback(gateway.close)
     facts, shards = gateway.groups
-    teacher = None if settings.teacher is None else PriceBook.at(settings.prices).priced(settings.teacher)
-    service = gateway.service(store=connections.store, teacher=teacher)
+    book = PriceBook.at(settings.prices)
+    service = gateway.service(
+        store=connections.store, teacher=None if settings.teacher is None else book.priced(settings.teacher)
+    )
+    verifier = callers_known_by(settings.policy, process)
     have_lag_reported(process, connections.bus, gateway.groups)
     turn, keeping_turn = reporting_turn(
         connections.engine, name="budget-gauges", handover_s=settings.telemetry.handover_s
@@ -63,9 +68,29 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
             keeping_turn,
         ],
         services=[service],
-        verifier=callers_known_by(settings.policy, process),
+        verifier=verifier,
+        http=_http_face(gateway, settings, process, verifier, book) if settings.http.listen else None,
         statuses=STATUSES,
         limits=ServerLimits(threads=settings.calls_at_once, longest_unary_s=settings.longest_call_s),
+    )
+
+
+def _http_face(
+    gateway: TeacherGateway,
+    settings: TeacherGatewaySettings,
+    process: Process,
+    verifier: TokenVerifier,
+    book: PriceBook,
+) -> Face:
+    return open_face(
+        settings.served_models(book.priced),
+        gateway.forwarding,
+        settings=settings.http,
+        verifier=verifier,
+        observer=CountedRequests(process.metrics),
+        tracer=process.tracer,
+        tls=settings.server.tls_files(),
+        on_failure=process.fail,
     )
 
 

@@ -41,6 +41,10 @@ class PendingBookings:
         with self._lock:
             self._pending.append((reserved, booking))
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._pending
+
     def flush(self) -> None:
         """Book what is pending. Raises what says that the database is away; nothing is lost.
 

@@ -103,10 +103,10 @@ class TeacherCaller:
         *,
         price_version: str,
         effects: CallEffects,
-        longest_wait_s: float | None = None,
+        longest_money_wait_s: float | None = None,
         observer: CallObserver | None = None,
     ) -> None:
-        """longest_wait_s: for others that hold the request or the money; default: until a dead one's hold is swept.
+        """longest_money_wait_s: for what others hold of the budget; default: until a dead one's hold is swept.
 
         Raises UnpricedTeacher.
         """
@@ -115,7 +115,8 @@ class TeacherCaller:
         self._price: TokenPrice = price_of(self._teacher)
         self._effects = effects
         self._observer = observer or NobodyObserves()
-        self._longest_wait_s = teacher.timeout_s + _WAIT_BEYOND_CALL_S if longest_wait_s is None else longest_wait_s
+        self._longest_wait_s = teacher.timeout_s + _WAIT_BEYOND_CALL_S
+        self._longest_money_wait_s = self._longest_wait_s if longest_money_wait_s is None else longest_money_wait_s
 
     @property
     def url(self) -> str:
@@ -143,7 +144,7 @@ class TeacherCaller:
                 case _Busy():
                     await self._effects.pause(attempt.error.retry_after_s)
                 case _Blocked():
-                    if waited_s > self._longest_wait_s:
+                    if waited_s >= self._patience_s(attempt.by):
                         return _waited_too_long(attempt.by, request)
                     await self._effects.pause(_POLL_S)
                     waited_s += _POLL_S
@@ -258,6 +259,9 @@ class TeacherCaller:
             case Next.LATER if not rests_s:
                 await self._effects.pause(backoff_s(result, failures=failures, request_id=request_id))
         return None
+
+    def _patience_s(self, by: InFlight | Refused) -> float:
+        return self._longest_wait_s if isinstance(by, InFlight) else self._longest_money_wait_s
 
     def _bound(self, request: TeacherRequest) -> CallBound:
         if (body := request.forwarded) is not None:

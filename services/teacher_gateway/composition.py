@@ -23,6 +23,7 @@ from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.methods import Target
 from baldistill.specs.runspec import KeyLimitsSpec, TeacherSpec
 from baldistill.v1 import teacher_gateway_pb2_grpc
+from services.teacher_gateway.adapters.forwarding_callers import ForwardingCallers
 from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger, read_budget_tree
 from services.teacher_gateway.adapters.sql_limits import SqlLimitStore
 from services.teacher_gateway.adapters.sql_paid_answers import SqlPaidAnswers
@@ -45,6 +46,7 @@ from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus
 from services.teacher_gateway.ledger.holds import Attempt
 from services.teacher_gateway.limits.desk import DEFAULT_QUEUE, LimitDesk
 from services.teacher_gateway.limits.gate import PurchaseGate
+from services.teacher_gateway.loop_effects import ThreadedLedger
 from services.teacher_gateway.observing import CallObserver, NobodyObserves
 from services.teacher_gateway.ports import Ledger, Teachers
 from services.teacher_gateway.preflight import check_teacher
@@ -67,7 +69,10 @@ _GRACE_S = 10.0
 
 
 class TeacherGateway:
-    """The composed gateway. groups: what is to be consumed.   ledger: budgets, for the command line and RPCs."""
+    """The composed gateway. groups: what is to be consumed.   ledger: budgets, for the command line and RPCs.
+
+    forwarding: callers for the HTTP face (servers/openai/opening.py).
+    """
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class TeacherGateway:
         ledger: Ledger,
         teachers: Teachers,
         caller_for: Callable[[TeacherSpec, str], TeacherCaller],
+        forwarding: ForwardingCallers,
         drain: Drain,
         resources: ExitStack,
     ) -> None:
@@ -83,6 +89,7 @@ class TeacherGateway:
         self.ledger = ledger
         self._caller_for = caller_for
         self._teachers = teachers
+        self.forwarding = forwarding
         self._drain = drain
         self._resources = resources
 
@@ -228,6 +235,14 @@ def build_teacher_gateway(
             ledger=ledger,
             teachers=teachers,
             caller_for=caller_for,
+            forwarding=ForwardingCallers(
+                ledger=ThreadedLedger(ledger),
+                bookings=bookings,
+                gate=gate,
+                drain=drain,
+                teachers=teachers,
+                observer=observer,
+            ),
             drain=drain,
             resources=resources.pop_all(),
         )

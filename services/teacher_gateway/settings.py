@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from baldistill.errors import InvalidInput
 from baldistill.settings import ServiceSettings
 from baldistill.specs.runspec import KeyLimitsSpec, TeacherSpec
+from services.teacher_gateway.served_models import ServedModel
+
+
+class ServedModelSettings(BaseModel):
+    """A model that callers of the HTTP face may ask for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teacher: TeacherSpec = Field(description="model, base_url, price, api_key_env, timeout_s; of kind openai")
+    tenants: tuple[str, ...] = Field(default=(), description="who may ask for it; empty: every tenant")
+    default_max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="longest answer of a request that sets no limit, in tokens; none: such a request is refused",
+    )
+
+
+class HttpSettings(BaseModel):
+    """The OpenAI-compatible face (docs/reference/http.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen: str = Field(default="", description="host:port of the face; port 0 takes a free one; empty: there is none")
+    models: tuple[ServedModelSettings, ...] = Field(
+        default=(), description="the models that it serves, as JSON, beside `teacher` where that is of kind openai"
+    )
+    calls_at_once: int = Field(default=1024, ge=1, description="requests at work at once; one more is told 429")
+    body_bytes: int = Field(default=4 << 20, ge=1, description="most bytes of a request's body; more is told 413")
+    body_timeout_s: float = Field(default=30.0, gt=0, description="seconds that a body may take to arrive; then 408")
+    stalled_s: float = Field(
+        default=30.0, gt=0, description="seconds after which a caller who takes nothing of a stream has hung up"
+    )
 
 
 class TeacherGatewaySettings(ServiceSettings):
@@ -45,13 +78,36 @@ class TeacherGatewaySettings(ServiceSettings):
     calls_at_once: int = Field(default=64, ge=1, description="calls of callers at work at once")
     longest_call_s: float = Field(default=300.0, gt=0, description="seconds that one call of a caller may take")
 
+    http: HttpSettings = Field(default_factory=HttpSettings, description="the OpenAI-compatible face")
+
+    def served_models(self, priced: Callable[[TeacherSpec], TeacherSpec]) -> list[ServedModel]:
+        """Return what the HTTP face serves. priced: gives a teacher its price. Raises InvalidInput, UnpricedTeacher."""
+        own = (
+            ()
+            if self.teacher is None or self.teacher.kind != "openai"
+            else (ServedModelSettings(teacher=self.teacher),)
+        )
+        for model in self.http.models:
+            if model.teacher.kind != "openai":
+                raise InvalidInput("the HTTP face forwards to URLs: kind openai", field="http.models")
+        return [
+            ServedModel(
+                teacher=priced(model.teacher),
+                tenants=frozenset(model.tenants),
+                default_max_tokens=model.default_max_tokens,
+            )
+            for model in (*own, *self.http.models)
+        ]
+
     def keys_in(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Return what specs may name. They come from tenants, and name a URL too: the rest of our secrets is none of it."""
-        teacher = self.teacher
-        own = () if teacher is None else (teacher.api_key_env, *teacher.more_api_key_envs)
+        own = [name for teacher in self._own_teachers() for name in (teacher.api_key_env, *teacher.more_api_key_envs)]
         return {name: environment[name] for name in (*self.teacher_keys, *own) if name in environment}
 
     def urls(self) -> tuple[str, ...]:
         """Return the base URLs that teachers may have; empty: any."""
-        own = () if self.teacher is None or self.teacher.base_url is None else (self.teacher.base_url,)
+        own = [teacher.base_url for teacher in self._own_teachers() if teacher.base_url is not None]
         return (*self.teacher_urls, *own) if self.teacher_urls else ()
+
+    def _own_teachers(self) -> list[TeacherSpec]:
+        return [*([] if self.teacher is None else [self.teacher]), *(model.teacher for model in self.http.models)]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
@@ -23,6 +23,7 @@ from baldistill.errors import BalDistillError, DependencyUnavailable
 from baldistill.rpc.authentication import TokenVerifier
 from baldistill.rpc.health import HealthFaces
 from baldistill.rpc.limits import ServerLimits
+from baldistill.rpc.observation import CallTracer, Untraced
 from baldistill.rpc.routes import BoundService
 from baldistill.rpc.server import RpcServer
 from baldistill.rpc.status_codes import STATUS_CODES, StatusTable
@@ -66,9 +67,29 @@ class Background:
     run: Callable[[threading.Event], None]
 
 
+class Face(Protocol):
+    """What answers callers beside gRPC, in threads of its own."""
+
+    @property
+    def address(self) -> str:
+        """host:port, once it is started."""
+
+    def start(self) -> None:
+        """Listen. Raises ListenFailed."""
+
+    def begin_drain(self) -> None:
+        """Answer nothing new. Idempotent."""
+
+    def stop(self, *, grace_s: float) -> None:
+        """Let what is under way finish within `grace_s` seconds, then close. Idempotent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What a process does. services: empty for a worker, which has no gRPC face. verifier: who its callers are."""
+    """What a process does. services: empty for a worker, which has no gRPC face. verifier: who its callers are.
+
+    http: a face beside gRPC's, where there is one.
+    """
 
     health: HealthFaces
     background: Sequence[Background] = ()
@@ -76,6 +97,7 @@ class Serving:
     verifier: TokenVerifier | None = None
     statuses: StatusTable = STATUS_CODES
     limits: ServerLimits = field(default_factory=ServerLimits)
+    http: Face | None = None
 
 
 class Process:
@@ -95,6 +117,11 @@ class Process:
         self._failure: BaseException | None = None
         self._failed = threading.Event()
         self._stop = threading.Event()
+
+    @property
+    def tracer(self) -> CallTracer:
+        """What records the calls of a face."""
+        return self._tracing or Untraced()
 
     @property
     def is_stopping(self) -> bool:
@@ -134,16 +161,19 @@ class Process:
         page.start()
         self.stack.callback(page.close)
         (rpc or serving.health).start()
+        if serving.http is not None:
+            serving.http.start()
         threads = [self._thread(work) for work in serving.background]
         for thread in threads:
             thread.start()
-        _log.info("serves", metrics=page.address, rpc=rpc.address if rpc else None)
+        _log.info("serves", metrics=page.address, rpc=rpc.address if rpc else None, **_http_address(serving))
         while not self.is_stopping:
             self._failed.wait(_LOOK_EVERY_S)
         page.begin_drain()
-        return self._drain(rpc, threads, serving.health)
+        faces = [face for face in (rpc, serving.http) if face is not None]
+        return self._drain(faces, threads, serving.health)
 
-    def _drain(self, rpc: RpcServer | None, threads: Sequence[threading.Thread], health: HealthFaces) -> int:
+    def _drain(self, faces: Sequence[Face], threads: Sequence[threading.Thread], health: HealthFaces) -> int:
         """No new calls, the deliveries at hand finished, then the calls under way; all within the grace."""
         grace_s = self._settings.server.drain_grace_s
         ends_at_s = time.monotonic() + grace_s
@@ -151,12 +181,12 @@ class Process:
             "drains", signal=self._signal, grace_s=grace_s, failure=repr(self._failure) if self._failure else None
         )
         self._stop.set()
-        if rpc is not None:
-            rpc.begin_drain()
+        for face in faces:
+            face.begin_drain()
         for thread in threads:
             thread.join(max(0.0, ends_at_s - time.monotonic()))
-        if rpc is not None:
-            rpc.stop(grace_s=max(0.0, ends_at_s - time.monotonic()))
+        for face in faces:
+            face.stop(grace_s=max(0.0, ends_at_s - time.monotonic()))
         health.close()
         late = [thread.name for thread in threads if thread.is_alive()]
         if late:
@@ -194,6 +224,10 @@ class Process:
             tls=server.tls_files(),
             on_failure=self.fail,
         )
+
+
+def _http_address(serving: Serving) -> dict[str, str]:
+    return {} if serving.http is None else {"http": serving.http.address}
 
 
 def _open_tracing(settings: ProcessSettings, *, service: str) -> Tracing | None:

@@ -17,6 +17,8 @@ MOST_DETAILED_DOMAINS = 100
 
 _METHOD = Label(name="method", bound="the methods that the process serves, and `unknown`", most=64)
 _CODE = Label(name="code", bound="gRPC's 17 status codes", most=17)
+_ROUTE = Label(name="route", bound="the face's routes, and `unknown`", most=8)
+_STATUS = Label(name="status", bound="HTTP status codes that occur", most=64)
 _GROUP = Label(name="group", bound="the consumer groups of the services", most=16)
 _TOPIC = Label(name="topic", bound="one per fact, and its dead letters", most=64)
 _OUTCOME = Label(name="outcome", bound="what a delivery can come to (runtime/outcomes.py)", most=16)
@@ -79,6 +81,26 @@ RPC_DURATION = Metric(
     kind=Kind.HISTOGRAM,
     help="Seconds from a gRPC call's arrival to its end; streams last as long as they are watched.",
     labels=(_METHOD,),
+    buckets=_CALL_BUCKETS_S,
+)
+
+HTTP_STARTED = Metric(
+    name="baldistill_http_started_calls_total",
+    kind=Kind.COUNTER,
+    help="Requests to the OpenAI-compatible face that arrived.",
+    labels=(_ROUTE,),
+)
+HTTP_HANDLED = Metric(
+    name="baldistill_http_handled_calls_total",
+    kind=Kind.COUNTER,
+    help="Requests to the OpenAI-compatible face that ended, by status.",
+    labels=(_ROUTE, _STATUS),
+)
+HTTP_DURATION = Metric(
+    name="baldistill_http_call_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Seconds from the arrival of a request to the OpenAI-compatible face to the last byte of its answer.",
+    labels=(_ROUTE,),
     buckets=_CALL_BUCKETS_S,
 )
 
@@ -205,6 +227,9 @@ METRICS: tuple[Metric, ...] = (
     RPC_STARTED,
     RPC_HANDLED,
     RPC_DURATION,
+    HTTP_STARTED,
+    HTTP_HANDLED,
+    HTTP_DURATION,
     CONSUMER_DELIVERIES,
     CONSUMER_HANDLING,
     CONSUMER_LAG,

@@ -12,6 +12,9 @@ from baldistill.telemetry.metrics import (
     CONSUMER_DELIVERIES,
     CONSUMER_HANDLING,
     CONSUMER_LAG,
+    HTTP_DURATION,
+    HTTP_HANDLED,
+    HTTP_STARTED,
     LAUNCHER_JOB_DURATION,
     LAUNCHER_JOBS,
     POLICY_RUNS,
@@ -37,6 +40,20 @@ class CountedCalls:
     def handled(self, *, method: str, code: str, duration_s: float) -> None:
         self._metrics.count(RPC_HANDLED, method=method, code=code)
         self._metrics.observe(RPC_DURATION, duration_s, method=method)
+
+
+class CountedRequests:
+    """A CallObserver of the HTTP face: methods are routes, codes are HTTP's."""
+
+    def __init__(self, metrics: ProcessMetrics) -> None:
+        self._metrics = metrics
+
+    def started(self, *, method: str) -> None:
+        self._metrics.count(HTTP_STARTED, route=method)
+
+    def handled(self, *, method: str, code: str, duration_s: float) -> None:
+        self._metrics.count(HTTP_HANDLED, route=method, status=code)
+        self._metrics.observe(HTTP_DURATION, duration_s, route=method)
 
 
 class CountedDeliveries:

@@ -9,6 +9,7 @@ from baldistill.artifacts.ports import ArtifactStore
 from baldistill.errors import InvalidInput
 from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import KeyLimitsSpec, TeacherSpec
+from services.teacher_gateway.adapters.forwarding_teacher import Provider
 from services.teacher_gateway.adapters.openai_teacher import OpenAITeacher
 from services.teacher_gateway.adapters.oracle_teacher import OracleTeacher
 from services.teacher_gateway.adapters.protocol_teacher import ProtocolTeacher
@@ -94,9 +95,8 @@ class TeacherDirectory:
                 self._oracle = (run.run_id, OracleTeacher.of_run(run, store=self._store))
             return self._oracle[1]
 
-    def _make(self, teacher: TeacherSpec, key_env: str) -> TeacherClient:
-        if teacher.kind == "protocol":
-            return ProtocolTeacher(teacher.protocol)
+    def provider_of(self, teacher: TeacherSpec, key_env: str) -> Provider:
+        """Return where requests for a teacher of kind openai go, by one of its keys. Raises as `client_for` does."""
         assert teacher.base_url is not None
         if self._urls and teacher.base_url.rstrip("/") not in self._urls:
             raise InvalidInput(
@@ -111,7 +111,13 @@ class TeacherDirectory:
                 " `teacher_keys` names",
                 field="teacher.api_key_env" if key_env == teacher.api_key_env else "teacher.more_api_key_envs",
             )
-        return OpenAITeacher(base_url=teacher.base_url, api_key=key)
+        return Provider(base_url=teacher.base_url, api_key=key)
+
+    def _make(self, teacher: TeacherSpec, key_env: str) -> TeacherClient:
+        if teacher.kind == "protocol":
+            return ProtocolTeacher(teacher.protocol)
+        provider = self.provider_of(teacher, key_env)
+        return OpenAITeacher(base_url=provider.base_url, api_key=provider.api_key)
 
 
 def _limits(spec: KeyLimitsSpec) -> KeyLimits:

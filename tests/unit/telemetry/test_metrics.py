@@ -33,6 +33,7 @@ from baldistill.telemetry.observers import (
     BudgetReading,
     CountedCalls,
     CountedDeliveries,
+    CountedRequests,
     observe_job,
     report_budgets,
     report_dependencies,
@@ -43,7 +44,7 @@ from baldistill.telemetry.observers import (
 from baldistill.telemetry.process_metrics import ProcessMetrics
 
 ROOT = Path(__file__).parents[3]
-SERVICES = ("process", "rpc", "consumer", "launcher", "policy", "selector", "teacher_gateway", "trainer")
+SERVICES = ("process", "rpc", "http", "consumer", "launcher", "policy", "selector", "teacher_gateway", "trainer")
 UNITS = (
     "seconds", "bytes", "messages", "deliveries", "calls", "tokens", "usd", "runs", "jobs", "info", "up", "ratio",
     "examples", "letters", "number",
@@ -118,6 +119,9 @@ def emit_all(metrics: ProcessMetrics) -> None:
     calls, deliveries = CountedCalls(metrics), CountedDeliveries(metrics)
     calls.started(method="/s/M")
     calls.handled(method="/s/M", code="OK", duration_s=0.2)
+    requests = CountedRequests(metrics)
+    requests.started(method="/v1/models")
+    requests.handled(method="/v1/models", code="200", duration_s=0.2)
     deliveries.count(Outcome.HANDLED, group="selector", topic="t")
     deliveries.handled(group="selector", topic="t", duration_s=0.2)
     report_lag(metrics, lambda: {("selector", "t"): 3})
