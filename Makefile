@@ -50,6 +50,7 @@ include tests/bench/real.mk
 include tests/experiments/experiments.mk
 include tests/stack/stack.mk
 include k8s/k8s.mk
+include k8s/monitoring.mk
 
 check: lint types imports proto-check test-unit test-contracts ## All that is checked without a student model: what CI asks first
 

@@ -32,7 +32,7 @@ from services.policy.composition import PolicyService, build_policy
 from services.policy.half_stops import HalfStops
 from services.policy.reconciling import LastSightings, Reconciler
 from services.policy.run_commands import RunCommands
-from services.policy.run_gauges import RunGauges, report_run_details
+from services.policy.run_gauges import RunGauges, report_run_details, with_every_state
 from services.policy.servers.servicer import SERVICE_NAME, PolicyServicer, bound
 from services.policy.servers.tenants import OwnTokens
 from services.policy.settings import GatewaySettings, PolicySettings
@@ -108,8 +108,14 @@ def _serving(
     )
     report_lag(process.metrics, lambda: {(policy.group.name, _ALL_TOPICS): bus.lag(policy.group.name)})
     turn, keeping_turn = reporting_turn(engine, name="run-gauges", handover_s=settings.telemetry.handover_s)
-    report_runs(process.metrics, lambda: policy.registry.count_by_state() if turn.is_ours else {})
-    gauges = RunGauges(registry=policy.registry, letters=policy.letters, sightings=sightings, store=store)
+    report_runs(process.metrics, lambda: with_every_state(policy.registry.count_by_state()) if turn.is_ours else {})
+    gauges = RunGauges(
+        registry=policy.registry,
+        letters=policy.letters,
+        topics=policy.dead_letters.topics,
+        sightings=sightings,
+        store=store,
+    )
     report_run_details(process.metrics, gauges, turn=turn)
 
     def on_fact(fact: Fact) -> None:

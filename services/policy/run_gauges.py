@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from baldistill.artifacts.layout import RunLayout
@@ -41,13 +41,20 @@ class Turn(Protocol):
 
 
 class RunGauges:
-    """Reads the gauges of runs. Each method is read by one scrape at a time."""
+    """Reads the gauges of runs. Each method is read by one scrape at a time. topics: whose dead letters there can be."""
 
     def __init__(
-        self, *, registry: RunRegistry, letters: DeadLetterBox, sightings: LastSightings, store: ArtifactStore
+        self,
+        *,
+        registry: RunRegistry,
+        letters: DeadLetterBox,
+        topics: Sequence[str],
+        sightings: LastSightings,
+        store: ArtifactStore,
     ) -> None:
         self._registry = registry
         self._letters = letters
+        self._topics = topics
         self._sightings = sightings
         self._files = StageFiles(store)
         self._reading = threading.Lock()
@@ -63,8 +70,9 @@ class RunGauges:
         return samples
 
     def letters(self) -> list[Sample]:
-        """Return the dead letters that wait."""
-        counts = sorted(self._letters.count_waiting().items(), key=lambda one: -one[1])
+        """Return the dead letters that wait, also where there are none: an absent series would look like an outage."""
+        found = self._letters.count_waiting()
+        counts = sorted((dict.fromkeys(self._topics, 0) | found).items(), key=lambda one: -one[1])
         return [Sample(metric=POLICY_LETTERS, value=count, labels=(topic,)) for topic, count in counts]
 
     def details(self) -> list[Sample]:
@@ -96,6 +104,12 @@ def report_run_details(metrics: ProcessMetrics, gauges: RunGauges, *, turn: Turn
         [POLICY_SCORE, POLICY_SCORE_CHANGE, POLICY_DOMAIN_SCORE, POLICY_PLANNED],
         lambda: gauges.details() if turn.is_ours else [],
     )
+
+
+def with_every_state(counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """Return numbers of runs by (tenant, state) with those states of which a tenant has none, tenants in the same order."""
+    tenants = dict.fromkeys(tenant for tenant, _ in counts)
+    return {(tenant, state.value): counts.get((tenant, state.value), 0) for tenant in tenants for state in RunState}
 
 
 def _score_samples(who: tuple[str, str], scores: StageScores) -> Iterable[Sample]:

@@ -51,6 +51,11 @@ class Prometheus:
         fresh.write_text(json.dumps(groups))
         fresh.replace(self._targets)
 
+    def use_rules(self, groups: Mapping[str, object]) -> None:
+        """Evaluate these recording rules and alerts from the next start on. groups: a rules file's content."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._rules.write_text(yaml.safe_dump(dict(groups), sort_keys=False))
+
     def start(self, *, timeout_s: float = 60.0, dies_with_parent: bool = False) -> None:
         """Start it where it does not run, and wait until it answers. Raises ServerFailed."""
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -79,11 +84,16 @@ class Prometheus:
     def _targets(self) -> Path:
         return self._folder / "targets.json"
 
+    @property
+    def _rules(self) -> Path:
+        return self._folder / "rules.yaml"
+
     def _configuration(self) -> dict[str, object]:
         every = f"{self._scrape_every_s}s"
         files = {"files": [str(self._targets)], "refresh_interval": every}
         return {
-            "global": {"scrape_interval": every, "scrape_timeout": every},
+            "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
+            "rule_files": [str(self._rules)] if self._rules.exists() else [],
             # The label `job` of each target takes this name's place.
             "scrape_configs": [{"job_name": "baldistill", "file_sd_configs": [files]}],
         }
@@ -107,6 +117,15 @@ def make_prometheus(
     if targets is not None:
         server.scrape(targets)
     return server
+
+
+def promtool() -> Path:
+    """Return the tool that comes with the server: it checks and tests rules. Raises ServerMissing."""
+    _program()
+    found = shutil.which("promtool")
+    if found is None:
+        raise ServerMissing("promtool is not on the PATH although Prometheus is; install the whole package")
+    return Path(found)
 
 
 def _program() -> Path:

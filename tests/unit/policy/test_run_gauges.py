@@ -19,7 +19,7 @@ from baldistill.telemetry.metrics import (
     POLICY_STAGE,
 )
 from services.policy.reconciling import LastSightings
-from services.policy.run_gauges import RunGauges
+from services.policy.run_gauges import RunGauges, with_every_state
 
 from .conftest import Policy
 
@@ -41,7 +41,9 @@ class Clock:
 def gauges_of(policy: Policy, clock: Clock | None = None) -> RunGauges:
     sightings = LastSightings(monotonic=clock or Clock())
     letters: Any = Letters()
-    return RunGauges(registry=policy.registry, letters=letters, sightings=sightings, store=policy.store)
+    return RunGauges(
+        registry=policy.registry, letters=letters, topics=["never"], sightings=sightings, store=policy.store
+    )
 
 
 def measured(policy: Policy, stage: int, *, macro: float | None, domains: Mapping[str, float | None]) -> None:
@@ -123,4 +125,11 @@ def test_dead_letters_that_wait_are_counted_the_most_first(policy: Policy) -> No
     assert gauges_of(policy).letters() == [
         Sample(metric=POLICY_LETTERS, value=7, labels=("often",)),
         Sample(metric=POLICY_LETTERS, value=1, labels=("rare",)),
+        Sample(metric=POLICY_LETTERS, value=0, labels=("never",)),
     ]
+
+
+def test_a_state_in_which_no_run_is_is_counted_as_none() -> None:
+    counts = with_every_state({("often", "running"): 5, ("rare", "paused"): 1})
+    assert (counts["often", "running"], counts["often", "blocked"], counts["rare", "paused"]) == (5, 0, 1)
+    assert len(counts) == 14

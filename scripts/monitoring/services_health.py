@@ -1,0 +1,137 @@
+"""*Services*: calls, events, jobs, dependencies, processes, GPUs."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+
+from scripts.monitoring.frame import choice, sections, titled
+from scripts.monitoring.panels import Described, Panels, Query, lines, number
+
+UID = "baldistill-services"
+
+_JOB = 'job=~"$job"'
+_OVER = "[$__rate_interval]"
+
+
+def build() -> dashboard.Dashboard:
+    """Return the dashboard."""
+    about = "Rates, errors and durations of calls and events; lag, jobs, dependencies; memory, CPU and GPUs."
+    return sections(
+        titled(
+            UID,
+            title="BalDistill / Services",
+            about=about,
+            variables=[choice("job", label="Service", metric="baldistill_process_build_info")],
+        ),
+        {"Calls": _calls(), "Events": _events(), "Jobs and dependencies": _work(), "Processes": _processes()},
+    )
+
+
+def _calls() -> Panels:
+    return [
+        lines(
+            Described(title="Calls", about="gRPC calls that ended, by method.", unit="reqps", span=8),
+            Query(
+                expr=f"sum by (method) (rate(baldistill_rpc_handled_calls_total{{{_JOB}}}{_OVER}))", legend="{{method}}"
+            ),
+        ),
+        lines(
+            Described(title="Calls that failed", about="Everything but OK, by status.", unit="reqps", span=8),
+            Query(
+                expr=f'sum by (code) (rate(baldistill_rpc_handled_calls_total{{{_JOB},code!="OK"}}{_OVER}))',
+                legend="{{code}}",
+            ),
+        ),
+        lines(
+            Described(title="How long calls take", about="p50 and p99 over all methods but streams.", unit="s", span=8),
+            *_quantiles("baldistill_rpc_call_duration_seconds", where=f'{_JOB},method!~".*Watch.*"', by=""),
+        ),
+    ]
+
+
+def _events() -> Panels:
+    return [
+        lines(
+            Described(title="Events handled", about="Deliveries by what became of them.", unit="ops", span=8),
+            Query(
+                expr=f"sum by (group, outcome) (rate(baldistill_consumer_settled_deliveries_total{{{_JOB}}}{_OVER}))",
+                legend="{{group}} {{outcome}}",
+            ),
+        ),
+        lines(
+            Described(
+                title="Lag", about="Events that a group has not committed; an alert at 500.", unit="short", span=8
+            ),
+            Query(expr="baldistill:consumer_lag:messages", legend="{{group}}"),
+        ),
+        lines(
+            Described(
+                title="Handling time",
+                about="p99 from taking a delivery to its outputs being published.",
+                unit="s",
+                span=8,
+            ),
+            *_quantiles("baldistill_consumer_handling_duration_seconds", where=_JOB, by="group"),
+        ),
+    ]
+
+
+def _work() -> Panels:
+    return [
+        lines(
+            Described(title="Jobs", about="Trainings, evaluations and scorings by state.", unit="short", span=8),
+            Query(expr="sum by (kind, state) (baldistill_launcher_state_jobs)", legend="{{kind}} {{state}}"),
+            stacked=True,
+        ),
+        lines(
+            Described(title="How long jobs take", about="p50 and p99, waiting included.", unit="s", span=8),
+            *_quantiles("baldistill_launcher_job_duration_seconds", where=_JOB, by="kind"),
+        ),
+        lines(
+            Described(title="Dependencies", about="1 = answers, 0 = away.", unit="short", span=8),
+            Query(expr="baldistill:dependency_up:min", legend="{{face}} {{check}}"),
+        ),
+    ]
+
+
+def _processes() -> Panels:
+    return [
+        number(
+            Described(title="Processes up", about="Targets that Prometheus can scrape.", unit="short", span=6),
+            Query(expr=f"sum(up{{{_JOB}}})", legend="up"),
+        ),
+        lines(
+            Described(title="CPU", about="Cores used by each process.", unit="short", span=9),
+            Query(
+                expr=f"sum by (job, instance) (rate(process_cpu_seconds_total{{{_JOB}}}{_OVER}))",
+                legend="{{job}} {{instance}}",
+            ),
+        ),
+        lines(
+            Described(title="Memory", about="Resident set of each process.", unit="bytes", span=9),
+            Query(
+                expr=f"sum by (job, instance) (process_resident_memory_bytes{{{_JOB}}})", legend="{{job}} {{instance}}"
+            ),
+        ),
+        lines(
+            Described(
+                title="GPU",
+                about="Used share of each GPU that a pod of ours holds; an alert below 5 %.",
+                unit="percentunit",
+                span=24,
+            ),
+            Query(expr="baldistill:gpu_used:ratio10m", legend="{{pod}}"),
+        ),
+    ]
+
+
+def _quantiles(histogram: str, *, where: str, by: str) -> list[Query]:
+    labels = f"le, {by}" if by else "le"
+    legend = f"{{{{{by}}}}} " if by else ""
+    return [
+        Query(
+            expr=f"histogram_quantile({quantile}, sum by ({labels}) (rate({histogram}_bucket{{{where}}}{_OVER})))",
+            legend=f"{legend}p{round(quantile * 100)}",
+        )
+        for quantile in (0.5, 0.99)
+    ]
