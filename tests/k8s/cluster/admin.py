@@ -16,7 +16,7 @@ from baldistill.local_stack.kubernetes.programs import kubernetes_program
 
 _T = TypeVar("_T")
 # Controllers act within a second; a machine that is busy with other things takes longer.
-_WAIT_S = 120.0
+_WAIT_S = 300.0
 _POLL_S = 0.1
 
 

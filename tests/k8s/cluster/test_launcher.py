@@ -21,6 +21,7 @@ def test_a_training_is_a_job_that_is_found_by_its_run_and_done_when_its_pod_is(
     admin: Admin, production: Applied, kubelet: Kubelet
 ) -> None:
     with launcher_of(admin, production) as launched:
+        assert launched.who() == f"system:serviceaccount:{production.namespace}:trainer"
         job = training("mail-1a2b3c4d", stage=2)
         name = launched.begin(job)
         labels = "baldistill.io/run=mail-1a2b3c4d,baldistill.io/tenant=acme,baldistill.io/stage=2"

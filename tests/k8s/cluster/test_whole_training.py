@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,7 +21,7 @@ from baldistill.testing.small_runs import RUN_ID, TENANT, SmallRun, small_exampl
 from baldistill.testing.tiny_student import build_tiny_student
 from services.trainer.composition import build_trainer_service
 from services.trainer.job import run_job
-from services.trainer.settings import ClusterJobSettings, TrainerJobSettings
+from services.trainer.settings import TrainerJobSettings
 from tests.k8s.cluster.admin import Admin, eventually
 from tests.k8s.cluster.kubelet import Kubelet
 from tests.k8s.cluster.machines import Machine
@@ -32,6 +32,10 @@ _TEST = {"billing": 4, "login": 2, "delivery": 1}
 _TRAINING = {"epochs": 25, "batch_size": 4, "micro_batch_size": 4, "max_tokens": 256, "checkpoint_every_steps": 20}
 
 
+# Two starts of torch, and a training between them.
+pytestmark = pytest.mark.timeout(1500)
+
+
 @pytest.fixture
 def resources() -> Iterator[ExitStack]:
     with ExitStack() as stack:
@@ -39,31 +43,20 @@ def resources() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def own_rights(admin: Admin, production: Applied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have this process reach the cluster as the trainer's pod would: with its service account, and with nothing else."""
-    path = tmp_path / "kubeconfig"
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [
-            {
-                "name": "here",
-                "cluster": {
-                    "server": admin.configuration.host,
-                    "certificate-authority": admin.configuration.ssl_ca_cert,
-                },
-            }
-        ],
-        "users": [{"name": "trainer", "user": {"token": admin.token_of("trainer", production.namespace)}}],
-        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "trainer"}}],
-        "current-context": "here",
-    }
-    path.write_text(json.dumps(document))
-    # Read by the client library when it is imported.
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+def in_the_trainers_pod(admin: Admin, production: Applied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process see the cluster as the trainer's pod does: its service account's token, namespace and authority."""
+    mounted = {"token": admin.token_of("trainer", production.namespace), "namespace": production.namespace}
+    for name, value in mounted.items():
+        (tmp_path / name).write_text(value)
+    address = urlsplit(admin.configuration.host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(address.hostname))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(address.port))
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", admin.configuration.ssl_ca_cert)
+    monkeypatch.setattr("baldistill.jobs.cluster.api._OWN_NAMESPACE", tmp_path / "namespace")
 
 
-@pytest.mark.usefixtures("own_rights")
+@pytest.mark.usefixtures("in_the_trainers_pod")
 def test_a_training_whose_machine_is_lost_goes_on_in_another_pod_and_ends_in_the_same_bytes(
     admin: Admin, production: Applied, kubelet: Kubelet, tmp_path: Path, resources: ExitStack
 ) -> None:
@@ -91,7 +84,7 @@ def test_a_training_whose_machine_is_lost_goes_on_in_another_pod_and_ends_in_the
         engine=engine,
         bus=bus,
         progress=no_progress_of_any,
-        jobs=TrainerJobSettings(launcher="kubernetes", kubernetes=ClusterJobSettings(namespace=production.namespace)),
+        jobs=TrainerJobSettings(launcher="kubernetes"),
     )
     resources.callback(trainer.close)
 
@@ -100,7 +93,7 @@ def test_a_training_whose_machine_is_lost_goes_on_in_another_pod_and_ends_in_the
     eventually("a checkpoint", lambda: list(store.list_manifests(prefix=layout.checkpoints_folder)))
     (first,) = machine.processes
     machine.lose(first)
-    delivery = heard.poll(timeout_s=240)
+    delivery = heard.poll(timeout_s=600)
 
     assert delivery is not None, "nothing was published"
     fact = decode(delivery.message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,9 +30,10 @@ class Launched:
 
     def __init__(self, admin: Admin, applied: Applied, *, queue: str = "") -> None:
         self.namespace = applied.namespace
-        configuration = copy.copy(admin.configuration)
+        configuration = client.Configuration(host=admin.configuration.host)
+        configuration.ssl_ca_cert = admin.configuration.ssl_ca_cert
         token = admin.token_of("trainer", applied.namespace)
-        configuration.api_key = {"authorization": f"Bearer {token}"}
+        configuration.api_key = {"BearerToken": f"Bearer {token}"}
         self._client = client.ApiClient(configuration)
         self.api = ClusterApi(self._client, namespace=applied.namespace, template="training")
         self._sightings = JobSightings(self.api, after_fault_s=0.1)
@@ -44,6 +44,12 @@ class Launched:
         self._wanted: dict[str, threading.Event] = {}
         self._results: dict[str, Exception | None] = {}
         self._threads: dict[str, threading.Thread] = {}
+
+    def who(self) -> str:
+        """Return whom the API server takes this launcher for."""
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        review = client.AuthenticationV1Api(self._client).create_self_subject_review(asked)
+        return str(review.status.user_info.username)
 
     def begin(self, job: Job) -> str:
         """Have a job done. Return its name in the cluster, once it is there."""
@@ -65,7 +71,7 @@ class Launched:
             thread.join()
 
     def result(self, name: str) -> Exception | None:
-        self._threads[name].join(timeout=120)
+        self._threads[name].join(timeout=300)
         assert name in self._results, f"{name} is still at work"
         return self._results[name]
 

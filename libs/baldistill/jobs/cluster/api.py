@@ -130,8 +130,7 @@ class ClusterApi:
         except client.ApiException as error:
             if error.status == none_if:
                 return None
-            # A server that starts, is overloaded or lost its store; everything else is about the request.
-            if error.status is None or error.status >= 500 or error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            if _may_pass(error.status):
                 raise DependencyUnavailable(dependency="cluster API", reason=_reason_of(error)) from None
             raise ClusterRefused(what=what, status=error.status, reason=_reason_of(error)) from None
         except (urllib3.exceptions.HTTPError, ValueError) as error:
@@ -161,6 +160,12 @@ def _own_namespace() -> str:
         return _OWN_NAMESPACE.read_text().strip()
     except OSError:
         raise InvalidInput("outside of a cluster it must be set", field="jobs.kubernetes.namespace") from None
+
+
+def _may_pass(status: int | None) -> bool:
+    """Tell whether time mends it: a server that starts or is overloaded, a token that is just being renewed."""
+    passing = {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS}
+    return status is None or status in passing or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _reason_of(error: Exception) -> str:
