@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from baldistill.mounted_secrets import variables
 from baldistill.pricing.book import PriceBook
 from baldistill.rpc.authentication import TokenVerifier
@@ -17,9 +19,18 @@ from baldistill.runtime.connections import (
 )
 from baldistill.runtime.process import Face, Process, Serving
 from baldistill.runtime.process_main import run_process
-from baldistill.telemetry.observers import CountedRequests, report_budgets
+from baldistill.telemetry.metrics import MOST_DETAILED_RUNS
+from baldistill.telemetry.observers import BudgetReading, CountedRequests, report_budgets
+from services.teacher_gateway.adapters.domain_outcomes import DomainOutcomes
 from services.teacher_gateway.adapters.sql_gauges import read_gauged_budgets
 from services.teacher_gateway.composition import STATUSES, TeacherGateway, build_teacher_gateway
+from services.teacher_gateway.purchase_metrics import (
+    BurnRates,
+    CountedPurchases,
+    report_burn,
+    report_examples,
+    report_queue,
+)
 from services.teacher_gateway.servers.openai.opening import open_face
 from services.teacher_gateway.settings import TeacherGatewaySettings
 
@@ -44,6 +55,7 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
             lease_s=settings.lease_s,
             key_limits=settings.key_limits,
             queue=settings.queue,
+            observer=CountedPurchases(process.metrics),
         ),
     )
     process.stack.callback(gateway.close)
@@ -57,7 +69,15 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
     turn, keeping_turn = reporting_turn(
         connections.engine, name="budget-gauges", handover_s=settings.telemetry.handover_s
     )
-    report_budgets(process.metrics, lambda: read_gauged_budgets(connections.engine) if turn.is_ours else [])
+
+    def budgets() -> list[BudgetReading]:
+        return read_gauged_budgets(connections.engine) if turn.is_ours else []
+
+    outcomes = DomainOutcomes(connections.engine, connections.store)
+    report_budgets(process.metrics, budgets)
+    report_burn(process.metrics, budgets, BurnRates(time.monotonic))
+    report_examples(process.metrics, lambda: outcomes.read(most_runs=MOST_DETAILED_RUNS) if turn.is_ours else {})
+    report_queue(process.metrics, queued=gateway.queued_calls, open_circuits=gateway.open_circuits)
     return Serving(
         health=HealthFaces({service.name: connections.needs()}),
         background=[

@@ -12,7 +12,7 @@ from baldistill.artifacts.schemas import ANNOTATIONS, BATCH, StagePlan
 from baldistill.artifacts.tables import store_table
 from baldistill.events.facts import AnnotationPhase
 from baldistill.specs.methods import TailFilling
-from services.teacher_gateway.judging import judged_rows
+from services.teacher_gateway.judging import NEAR_DUPLICATES, judged_rows
 from services.teacher_gateway.stages import Stage
 from services.teacher_gateway.verification import BUDGET_EXHAUSTED, RowOutcome
 
@@ -94,6 +94,14 @@ def _kept_verdicts(stage: Stage, judged: Sequence[Mapping[str, Any]]) -> Mapping
     return {
         "judged": store_table(stage.store, folder=stage.layout.folder, name="judged", schema=ANNOTATIONS, rows=judged)
     }
+
+
+def near_duplicates_of(batch: Manifest) -> Iterator[str]:
+    """Yield the reason of each row that was rejected when the stage was closed."""
+    domains = batch.attributes["domains"]
+    assert isinstance(domains, Mapping)
+    for reason, count in sorted(_reasons(domains, "rejected").items()):
+        yield from [reason] * (count if reason in NEAR_DUPLICATES else 0)
 
 
 def failure_of(batch: Manifest, *, stage: int) -> str | None:

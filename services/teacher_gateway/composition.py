@@ -83,6 +83,8 @@ class TeacherGateway:
         caller_for: Callable[[TeacherSpec, str], TeacherCaller],
         forwarding: ForwardingCallers,
         drain: Drain,
+        desk: LimitDesk,
+        gate: PurchaseGate,
         resources: ExitStack,
     ) -> None:
         self.groups = groups
@@ -91,6 +93,8 @@ class TeacherGateway:
         self._teachers = teachers
         self.forwarding = forwarding
         self._drain = drain
+        self._desk = desk
+        self._gate = gate
         self._resources = resources
 
     def preflight(self, wanted: FrozenRun | TeacherSpec) -> None:
@@ -113,6 +117,14 @@ class TeacherGateway:
             servicer=TeacherGatewayServicer(self.ledger, store, completions),
             add=teacher_gateway_pb2_grpc.add_TeacherGatewayServiceServicer_to_server,
         )
+
+    def queued_calls(self) -> int:
+        """Return how many calls of this process wait for a slot of their key."""
+        return self._desk.queued()
+
+    def open_circuits(self) -> list[str]:
+        """Return the teachers that this process leaves alone because they fail."""
+        return self._gate.breakers.open_circuits()
 
     def budget_tree(self, *, tenant: str, run_id: str = "") -> list[BudgetStatus]:
         """Return a run's budget with its stages and domains, or all of a tenant's; empty where there is none yet."""
@@ -200,7 +212,8 @@ def build_teacher_gateway(
         keeper.start()
         resources.callback(keeper.close)
         drain = Drain()
-        gate = PurchaseGate(limits=LimitDesk(SqlLimitStore(engine), queue=queue))
+        desk = LimitDesk(SqlLimitStore(engine), queue=queue)
+        gate = PurchaseGate(limits=desk)
         resources.callback(gate.close)
         resources.callback(drain.finish, grace_s=_GRACE_S)
 
@@ -225,7 +238,7 @@ def build_teacher_gateway(
                 handlers={
                     RunSubmitted: partial(on_run_submitted, store=store, ledger=ledger),
                     ExamplesSelected: partial(on_examples_selected, store=store, ledger=ledger),
-                    ShardAnnotated: partial(on_shard_annotated, store=store),
+                    ShardAnnotated: partial(on_shard_annotated, store=store, observer=observer or NobodyObserves()),
                 },
             ),
             ConsumerGroup(name="teacher-gateway-worker", handlers={AnnotationShardPlanned: work}),
@@ -244,5 +257,7 @@ def build_teacher_gateway(
                 observer=observer,
             ),
             drain=drain,
+            desk=desk,
+            gate=gate,
             resources=resources.pop_all(),
         )

@@ -25,7 +25,7 @@ from baldistill.events.identity import event_id
 from baldistill.runtime.fanout import first_in_lanes, next_in_lane
 from baldistill.runtime.progress import ProgressSource
 from baldistill.specs.frozen import FrozenRun, load_frozen_run
-from services.teacher_gateway.batches import close_batch, failure_of
+from services.teacher_gateway.batches import close_batch, failure_of, near_duplicates_of
 from services.teacher_gateway.caller import TeacherCaller
 from services.teacher_gateway.errors import BudgetExhausted
 from services.teacher_gateway.observing import CallObserver
@@ -108,7 +108,7 @@ def on_annotation_shard_planned(
     ]
 
 
-def on_shard_annotated(event: ShardAnnotated, *, store: ArtifactStore) -> Sequence[Fact]:
+def on_shard_annotated(event: ShardAnnotated, *, store: ArtifactStore, observer: CallObserver) -> Sequence[Fact]:
     """Plan the next shard of the lane; the event that sees all shards of its phase stored closes the phase."""
     stage = Stage.load(store, spec=event.spec, plan=event.plan, selection=event.selection)
     if (batch := store.find_manifest(stage.layout.batch)) is not None:
@@ -123,10 +123,10 @@ def on_shard_annotated(event: ShardAnnotated, *, store: ArtifactStore) -> Sequen
         return [_shard_planned(event, phase=event.phase, shard=following, shards=event.shards)]
     if not all(stage.is_stored(event.phase, shard) for shard in range(event.shards)):
         return []
-    return _after_phase(event, stage)
+    return _after_phase(event, stage, observer=observer)
 
 
-def _after_phase(event: ShardAnnotated, stage: Stage) -> Sequence[Fact]:
+def _after_phase(event: ShardAnnotated, stage: Stage, *, observer: CallObserver) -> Sequence[Fact]:
     """Open what follows a phase whose shards are all stored, or close the stage; each once, by the event that did it."""
     mine = event_id(event)
     if event.phase is AnnotationPhase.ANNOTATE:
@@ -140,7 +140,11 @@ def _after_phase(event: ShardAnnotated, stage: Stage) -> Sequence[Fact]:
         planned = _missing_shards(event, stage, AnnotationPhase.REPLACE)
         if ordered is not None and planned:
             return planned if ordered.attributes["closed_by"] == mine else []
-    return _answer_if_closed_by(event, close_batch(stage, closed_by=mine))
+    batch = close_batch(stage, closed_by=mine)
+    if batch.attributes["closed_by"] == mine:
+        for reason in near_duplicates_of(batch):
+            observer.rejected(tenant=event.tenant, kind="judge", reason=reason)
+    return _answer_if_closed_by(event, batch)
 
 
 def close_annotations(stage: Stage, *, closed_by: str) -> Manifest:

@@ -12,6 +12,7 @@ from services.teacher_gateway.stages import Stage
 from services.teacher_gateway.verification import RowOutcome
 
 NEAR_TEST, NEAR_POOL, NEAR_BATCH = "near_duplicate_of_test", "near_duplicate_of_pool", "near_duplicate_of_batch"
+NEAR_DUPLICATES = frozenset({NEAR_TEST, NEAR_POOL, NEAR_BATCH})
 
 
 def judged_rows(stage: Stage) -> list[dict[str, Any]]:

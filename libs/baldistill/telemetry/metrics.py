@@ -221,6 +221,87 @@ BUDGETS: dict[tuple[str, str], Metric] = {
     for unit in BUDGET_UNITS
 }
 
+BUDGET_BURN = Metric(
+    name="baldistill_teacher_gateway_budget_hourly_burn_usd",
+    kind=Kind.GAUGE,
+    help="USD an hour that a budget spends, over the last 10 minutes of the ledger; an empty run is the tenant's own budget."
+    " `remaining_usd` by this is the hours that are left. Absent where the budget has been read once only.",
+    labels=(_TENANT, _RUN),
+)
+_CALL_OUTCOME = Label(
+    name="outcome",
+    bound="how a call was booked: answered, answered_without_usage, lost, never_sent, http_<status>",
+    most=32,
+)
+GATEWAY_CALLS = Metric(
+    name="baldistill_teacher_gateway_finished_calls_total",
+    kind=Kind.COUNTER,
+    help="Attempts that were sent to a teacher, by how they were booked. Of this process since its start: what is spent is"
+    " the ledger's to say.",
+    labels=(_TENANT, _CALL_OUTCOME),
+)
+GATEWAY_TOKENS = Metric(
+    name="baldistill_teacher_gateway_used_tokens_total",
+    kind=Kind.COUNTER,
+    help="Tokens that teachers reported with their answers.",
+    labels=(_TENANT, Label(name="direction", bound="prompt, completion", most=2)),
+)
+GATEWAY_CALL_DURATION = Metric(
+    name="baldistill_teacher_gateway_call_duration_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Seconds from sending an attempt to its end, answered or not; queue and ledger excluded.",
+    # From a teacher on the loopback to one that thinks for long.
+    buckets=(0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0),
+)
+GATEWAY_QUEUE_WAIT = Metric(
+    name="baldistill_teacher_gateway_queue_wait_seconds",
+    kind=Kind.HISTOGRAM,
+    help="Seconds that an attempt waited for a slot of its key, before anything was reserved for it.",
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0),
+)
+GATEWAY_QUEUE = Metric(
+    name="baldistill_teacher_gateway_queued_calls",
+    kind=Kind.GAUGE,
+    help="Calls of this process that wait for a slot of their key.",
+)
+GATEWAY_CIRCUITS = Metric(
+    name="baldistill_teacher_gateway_open_circuits_number",
+    kind=Kind.GAUGE,
+    help="Teachers that this process leaves alone because they fail; their runs wait.",
+)
+GATEWAY_REJECTED = Metric(
+    name="baldistill_teacher_gateway_rejected_examples_total",
+    kind=Kind.COUNTER,
+    help="Replies that were paid for and are not trained on, by phase and reason; near-duplicates are found at the end of a"
+    " stage and counted once, whoever ends it.",
+    labels=(
+        _TENANT,
+        Label(name="phase", bound="annotate, synthesise, replace, judge", most=4),
+        Label(name="reason", bound="why rows are rejected (verification.py, judging.py)", most=16),
+    ),
+)
+GATEWAY_REUSED = Metric(
+    name="baldistill_teacher_gateway_reused_examples_total",
+    kind=Kind.COUNTER,
+    help="Annotations that were taken from other runs of the tenant instead of bought.",
+    labels=(_TENANT,),
+)
+GATEWAY_ACCEPTED = Metric(
+    name="baldistill_teacher_gateway_accepted_examples",
+    kind=Kind.GAUGE,
+    help="Replies of a run's closed stages that are trained on, by domain; reported by one replica.",
+    labels=(_TENANT, _RUN, _DOMAIN),
+    most_series=MOST_DETAILED_RUNS * MOST_DETAILED_DOMAINS,
+)
+GATEWAY_EXAMPLE_COST = Metric(
+    name="baldistill_teacher_gateway_accepted_example_cost_usd",
+    kind=Kind.GAUGE,
+    help="USD that a domain of a run has spent, by accepted example: what was rejected or lost, and what the stage at hand has"
+    " bought so far, is in it; reported by one replica.",
+    labels=(_TENANT, _RUN, _DOMAIN),
+    most_series=MOST_DETAILED_RUNS * MOST_DETAILED_DOMAINS,
+)
+
 METRICS: tuple[Metric, ...] = (
     PROCESS_INFO,
     PROCESS_DEPENDENCY_UP,
@@ -244,4 +325,15 @@ METRICS: tuple[Metric, ...] = (
     LAUNCHER_JOBS,
     LAUNCHER_JOB_DURATION,
     *BUDGETS.values(),
+    BUDGET_BURN,
+    GATEWAY_CALLS,
+    GATEWAY_TOKENS,
+    GATEWAY_CALL_DURATION,
+    GATEWAY_QUEUE_WAIT,
+    GATEWAY_QUEUE,
+    GATEWAY_CIRCUITS,
+    GATEWAY_REJECTED,
+    GATEWAY_REUSED,
+    GATEWAY_ACCEPTED,
+    GATEWAY_EXAMPLE_COST,
 )

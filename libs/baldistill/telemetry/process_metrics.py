@@ -49,7 +49,8 @@ class ProcessMetrics:
             if metric not in self._counters:
                 name = metric.name.removesuffix("_total")
                 self._counters[metric] = Counter(name, metric.help, metric.label_names, registry=self._registry)
-        self._counters[metric].labels(**self._bounds.within(metric, labels)).inc(by)
+        counter = self._counters[metric]
+        (counter.labels(**self._bounds.within(metric, labels)) if metric.labels else counter).inc(by)
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Add an observation to a histogram, in the metric's unit."""
@@ -59,7 +60,8 @@ class ProcessMetrics:
                 self._histograms[metric] = Histogram(
                     metric.name, metric.help, metric.label_names, buckets=metric.buckets, registry=self._registry
                 )
-        self._histograms[metric].labels(**self._bounds.within(metric, labels)).observe(value)
+        histogram = self._histograms[metric]
+        (histogram.labels(**self._bounds.within(metric, labels)) if metric.labels else histogram).observe(value)
 
     def measure(self, metrics: Sequence[Metric], source: Measure) -> None:
         """Have gauges read from `source` at each scrape, in a thread of its own. Where it raises, or takes longer than a

@@ -35,6 +35,14 @@ def read_gauged_budgets(engine: sa.Engine, *, clock: DatabaseClock | None = None
     return [reading_ for status in (*tenants, *runs) for reading_ in _readings(status)]
 
 
+def newest_runs(connection: sa.Connection, *, most: int) -> list[tuple[str, str]]:
+    """Return the newest runs that are open or were changed lately, as (tenant, run id)."""
+    now_ms = ServerClock().now_ms(connection)
+    ids = _runs(now_ms=now_ms).limit(most).subquery()
+    chosen = sa.select(BUDGETS.c.tenant, BUDGETS.c.run_id).join(ids, ids.c.budget_id == BUDGETS.c.budget_id)
+    return [(str(tenant), str(run_id)) for tenant, run_id in connection.execute(chosen)]
+
+
 def _tenants() -> sa.Select[tuple[int]]:
     of_tenants = sa.select(BUDGETS.c.budget_id).where(BUDGETS.c.scope == Scope.TENANT.value)
     return of_tenants.order_by(BUDGETS.c.budget_id).limit(MOST_REPORTED_TENANTS)
