@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from baldistill.seeding import stable_hash
@@ -34,7 +35,7 @@ from baldistill.tasks.protocol_rules import answer_by_rules
 class Faults:
     """Shares of attempts, by hash of the attempt's id, that end badly. retry_after_s: said with 429.
 
-    hang_s: how long a hanging answer takes.   api_key: what a caller must present; empty: anything.
+    hang_s: how long a hanging answer takes, and one that comes byte by byte (dripping).   api_key: what a caller must present; empty: anything.
     """
 
     rate_limited: float = 0.0
@@ -44,6 +45,7 @@ class Faults:
     without_usage: float = 0.0
     malformed: float = 0.0
     hanging: float = 0.0
+    dripping: float = 0.0
     hang_s: float = 3600.0
     api_key: str = ""
 
@@ -71,6 +73,8 @@ def protocol_app(*, seen: Path, behaviour: ProtocolTeacherSpec, faults: Faults) 
             await asyncio.sleep(behaviour.latency_s)
         if faults.happens("cut", request_id):
             return _CutResponse()
+        if faults.happens("dripping", request_id):
+            return StreamingResponse(_drops(faults.hang_s), media_type="application/json")
         if faults.happens("malformed", request_id):
             return Response('{"choices": [', media_type="application/json")
         return _answer(body, request_id, behaviour, with_usage=not faults.happens("without_usage", request_id))
@@ -95,6 +99,13 @@ class _CutResponse(Response):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b'{"id":', "more_body": True})
         raise ConnectionCut
+
+
+async def _drops(lasts_s: float) -> AsyncIterator[bytes]:
+    """Give a space every 20 ms: valid before JSON, so a reader without a deadline reads on."""
+    for _ in range(int(lasts_s / 0.02)):
+        yield b" "
+        await asyncio.sleep(0.02)
 
 
 def _append(seen: Path, request_id: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import openai
-from openai import OpenAI
+from openai import APIResponse, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from baldistill.errors import DependencyUnavailable
@@ -25,7 +28,8 @@ _LONGEST_DETAIL = 200
 class OpenAITeacher:
     """TeacherClient over HTTP. Thread-safe, as the client is."""
 
-    def __init__(self, *, base_url: str, api_key: str) -> None:
+    def __init__(self, *, base_url: str, api_key: str, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic_s = monotonic_s
         self._client = OpenAI(base_url=base_url, api_key=api_key, max_retries=0)
         self._url = base_url
         self._api_key = api_key
@@ -36,8 +40,9 @@ class OpenAITeacher:
 
     def complete(self, call: TeacherCall) -> CallResult:
         optional: dict[str, Any] = {} if call.seed is None else {"seed": call.seed}
+        ends_at_s = self._monotonic_s() + call.timeout_s
         try:
-            response = self._client.chat.completions.with_raw_response.create(
+            with self._client.chat.completions.with_streaming_response.create(
                 model=call.model,
                 messages=[_message(one) for one in call.messages],
                 temperature=call.temperature,
@@ -45,16 +50,26 @@ class OpenAITeacher:
                 timeout=call.timeout_s,
                 extra_headers={"X-Request-Id": call.request_id},
                 **optional,
-            )
+            ) as response:
+                return self._read(response, call, ends_at_s=ends_at_s)
         except openai.APIStatusError as error:
             return _refused(error, detail=self._detail(error))
         except openai.APIConnectionError as error:
             return _not_answered(error)
+
+    def _read(self, response: APIResponse[ChatCompletion], call: TeacherCall, *, ends_at_s: float) -> CallResult:
+        """Read an answer until the call's deadline: the client's own timeout begins anew with every byte."""
+        body = bytearray()
         try:
-            parsed = response.parse()
-        except (openai.APIError, ValueError):
-            parsed = None
-        return _answered(parsed, model=call.model)
+            for chunk in response.iter_bytes():
+                body += chunk
+                if self._monotonic_s() > ends_at_s:
+                    return CallResult(end=CallEnd.LOST, detail=f"no whole answer within {call.timeout_s:g} s")
+        except Exception as error:
+            if not _is_of_the_transport(error):
+                raise
+            return CallResult(end=CallEnd.LOST, detail=str(error)[:_LONGEST_DETAIL] or type(error).__name__)
+        return _answered(_parsed(bytes(body)), model=call.model)
 
     def check(self) -> None:
         try:
@@ -85,6 +100,20 @@ def _message(one: ChatMessage) -> ChatCompletionMessageParam:
             return {"role": "assistant", "content": one.content}
         case _:
             return {"role": "user", "content": one.content}
+
+
+def _parsed(body: bytes) -> object:
+    """Read a body as loosely as the client does; None where it is no JSON object."""
+    try:
+        values = json.loads(body)
+    except ValueError:
+        return None
+    return ChatCompletion.construct(**values) if isinstance(values, dict) else None
+
+
+def _is_of_the_transport(error: Exception) -> bool:
+    """Tell errors of the client's HTTP library, httpx or httpx2, by its name, from those of this program."""
+    return type(error).__module__.partition(".")[0] in {"httpx", "httpx2", "httpcore", "httpcore2"}
 
 
 def _answered(parsed: object, *, model: str) -> CallResult:

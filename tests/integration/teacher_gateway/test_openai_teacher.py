@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -134,6 +135,13 @@ def test_a_rate_limit_says_when_to_come_back(serve: Callable[..., str]) -> None:
 
 def test_a_silent_teacher_is_given_up_and_nobody_knows_what_it_did(serve: Callable[..., str]) -> None:
     assert complete(serve(hanging=1.0), timeout_s=0.3).end is CallEnd.LOST
+
+
+def test_an_answer_that_comes_byte_by_byte_is_given_up_at_the_calls_deadline(serve: Callable[..., str]) -> None:
+    url, began_s = serve(dripping=1.0, hang_s=60), time.monotonic()
+    result = complete(url, timeout_s=0.5)
+    assert (result.end, "within 0.5 s" in result.detail) == (CallEnd.LOST, True)
+    assert time.monotonic() - began_s < 30
 
 
 def _closed_port() -> str:
