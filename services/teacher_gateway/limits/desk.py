@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from baldistill.errors import BalDistillError, DependencyUnavailable
 from services.teacher_gateway.limits.terms import Demand, GatewayBusy, KeyLimits, Slot
 
@@ -19,6 +21,7 @@ DEFAULT_QUEUE = 1024
 # Most of one key that one transaction lets in: its rows are locked for some milliseconds.
 _GROUP = 32
 _LONGEST_WAIT_S = 1.0
+_log = structlog.get_logger("teacher_gateway")
 _SHORTEST_RETRY_S = 1.0
 
 
@@ -159,10 +162,12 @@ class LimitDesk:
             waits = self._store.settle([one.ticket for one in group], departures)
         except BalDistillError as error:
             # Never fail open: who waits is told, and what is given back is given back when the database is there.
-            with self._changed:
-                self._departures[:0] = [] if self._closed else departures
-                self._fail_all(error)
-                self._changed.wait(_LONGEST_WAIT_S)
+            self._tell_all(error, kept=departures)
+            return
+        # Without this thread whoever waits would wait for ever. What is not given back now is free at its deadline.
+        except Exception as error:  # noqa: BLE001
+            _log.error("limits_of_keys_failed", error=type(error).__name__, exc_info=error)
+            self._tell_all(error, kept=[])
             return
         with self._changed:
             for one, wait_s in zip(group, waits, strict=True):
@@ -175,6 +180,12 @@ class LimitDesk:
                     one.future.set_result(slot)
                 else:
                     self._departures.append(_unused(one.ticket))
+
+    def _tell_all(self, error: Exception, *, kept: list[Departure]) -> None:
+        with self._changed:
+            self._departures[:0] = [] if self._closed else kept
+            self._fail_all(error)
+            self._changed.wait(_LONGEST_WAIT_S)
 
     def _next_group(self) -> tuple[list[_Waiting], list[Departure]]:
         now_s = self._monotonic_s()

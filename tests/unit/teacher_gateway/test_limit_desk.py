@@ -101,6 +101,19 @@ def test_while_the_database_is_away_nobody_passes_and_what_is_given_back_is_not_
     assert [(one.unused_requests, one.unused_tokens) for one in store.departed] == [(0, 60)]
 
 
+def test_a_fault_that_nobody_foresaw_is_told_to_who_waits_and_the_desk_goes_on(
+    desk: LimitDesk, store: OneSlot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(tickets: Sequence[Ticket], departures: Sequence[Departure]) -> list[float]:
+        raise ValueError(f"no such column: {len(tickets)} {len(departures)}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "settle", broken)
+        with pytest.raises(ValueError, match="no such column"):
+            desk.enter(demand()).result(timeout=30)
+    assert desk.enter(demand()).result(timeout=30)
+
+
 def test_a_call_that_was_never_sent_gives_its_request_and_all_tokens_back(desk: LimitDesk, store: OneSlot) -> None:
     desk.leave(desk.enter(demand()).result(timeout=30), tokens=0)
     desk.leave(desk.enter(demand()).result(timeout=30), tokens=None)
