@@ -23,12 +23,14 @@ from baldistill.telemetry.metrics import (
     POLICY_SCORE,
     POLICY_SCORE_CHANGE,
     POLICY_STAGE,
+    POLICY_STEP,
 )
 from baldistill.telemetry.process_metrics import ProcessMetrics
 from services.policy.letters import DeadLetterBox
 from services.policy.ports import RunRecord, RunRegistry
 from services.policy.reconciling import LastSightings
 from services.policy.student_scores import StageFiles, StageScores, change_of_macro
+from services.policy.timing import step_seconds
 
 _DAY_S = 24 * 3600.0
 
@@ -91,6 +93,9 @@ class RunGauges:
             yield from _score_samples(who, one)
         for plan in self._files.plans(_layout(run), stages):
             yield from _plan_samples(who, plan)
+        timeline = self._registry.timeline(tenant=run.tenant, run_id=run.run_id)
+        for step, seconds in step_seconds(timeline, stages=run.stage).items():
+            yield Sample(metric=POLICY_STEP, value=seconds, labels=(*who, step))
         change = change_of_macro(scores)
         if change is not None:
             yield Sample(metric=POLICY_SCORE_CHANGE, value=change, labels=who)
@@ -101,7 +106,7 @@ def report_run_details(metrics: ProcessMetrics, gauges: RunGauges, *, turn: Turn
     metrics.measure([POLICY_STAGE, POLICY_QUIET], lambda: gauges.standing() if turn.is_ours else [])
     metrics.measure([POLICY_LETTERS], lambda: gauges.letters() if turn.is_ours else [])
     metrics.measure(
-        [POLICY_SCORE, POLICY_SCORE_CHANGE, POLICY_DOMAIN_SCORE, POLICY_PLANNED],
+        [POLICY_SCORE, POLICY_SCORE_CHANGE, POLICY_DOMAIN_SCORE, POLICY_PLANNED, POLICY_STEP],
         lambda: gauges.details() if turn.is_ours else [],
     )
 

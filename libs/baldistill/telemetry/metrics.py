@@ -139,6 +139,14 @@ POLICY_STAGE = Metric(
     labels=(_TENANT, _RUN, _STATE),
     most_series=MOST_REPORTED_RUNS,
 )
+POLICY_STEP = Metric(
+    name="baldistill_policy_step_duration_seconds",
+    kind=Kind.GAUGE,
+    help="Wall-clock seconds of a run's steps so far, waits and pauses included: `select` and `train` (with evaluation) are the"
+    " student's device, so with one GPU their sum by the run's accepted examples is GPU-seconds per accepted example.",
+    labels=(_TENANT, _RUN, Label(name="step", bound="evaluate, select, annotate, train", most=4)),
+    most_series=MOST_DETAILED_RUNS * 4,
+)
 POLICY_QUIET = Metric(
     name="baldistill_policy_quiet_seconds",
     kind=Kind.GAUGE,
@@ -316,6 +324,7 @@ METRICS: tuple[Metric, ...] = (
     CONSUMER_LAG,
     POLICY_RUNS,
     POLICY_STAGE,
+    POLICY_STEP,
     POLICY_QUIET,
     POLICY_LETTERS,
     POLICY_SCORE,

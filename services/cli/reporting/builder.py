@@ -14,12 +14,12 @@ from baldistill.specs.methods import PRESETS
 from services.cli.home import Home
 from services.cli.reporting.metrics import StageMetrics, read_metrics
 from services.cli.reporting.model import RowCounts, RunReport, StageReport, UsageReport
-from services.cli.reporting.timing import stage_minutes
 from services.policy.adapters.sql_runs import SqlRunRegistry
 from services.policy.planning import plan_all_stages, tail_domains
 from services.policy.ports import RunRecord, TimelineEntry
 from services.policy.preview import method_calls
 from services.policy.submission import pool_counts
+from services.policy.timing import stage_minutes
 from services.teacher_gateway.composition import run_budgets
 from services.teacher_gateway.ledger.budgets import UNITS, BudgetStatus
 

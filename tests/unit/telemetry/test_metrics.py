@@ -25,6 +25,7 @@ from baldistill.telemetry.metrics import (
     POLICY_SCORE,
     POLICY_SCORE_CHANGE,
     POLICY_STAGE,
+    POLICY_STEP,
     RPC_DURATION,
     RPC_STARTED,
 )
@@ -135,6 +136,7 @@ def emit_all(metrics: ProcessMetrics) -> None:
     report_runs(metrics, lambda: {("acme", "running"): 2})
     for metric in (
         POLICY_STAGE,
+        POLICY_STEP,
         POLICY_QUIET,
         POLICY_LETTERS,
         POLICY_SCORE,
@@ -208,6 +210,7 @@ def test_a_source_that_hangs_holds_up_neither_the_page_nor_the_others(metrics: P
     report_runs(metrics, lambda: {("acme", "running"): 2})
     for metric in (
         POLICY_STAGE,
+        POLICY_STEP,
         POLICY_QUIET,
         POLICY_LETTERS,
         POLICY_SCORE,

@@ -28,6 +28,15 @@ def stage_minutes(timeline: Sequence[TimelineEntry], *, stage: int) -> dict[str,
     return minutes
 
 
+def step_seconds(timeline: Sequence[TimelineEntry], *, stages: int) -> dict[str, float]:
+    """Return the seconds of each step, over stage 0 and the first `stages` ones; a stop that interrupted one is in it."""
+    total: dict[str, float] = {}
+    for stage in range(stages + 1):
+        for step, minutes in stage_minutes(timeline, stage=stage).items():
+            total[step] = total.get(step, 0.0) + 60 * minutes
+    return total
+
+
 def _seen(timeline: Sequence[TimelineEntry], fact: str, stage: int) -> datetime | None:
     return next((entry.at for entry in timeline if (entry.fact, entry.stage) == (fact, stage)), None)
 
