@@ -13,9 +13,12 @@ TESTS = Path(__file__).parent
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        tier = item.path.relative_to(TESTS).parts[0]
+        tier, folder = (*item.path.relative_to(TESTS).parts, "")[:2]
         if tier in TIERS:
             item.add_marker(tier if tier != "contracts" else "contract")
+        # One process does all of a file, so that what its tests share is made once; the stack's files share a stack.
+        shares_the_stack = (tier, folder) == ("e2e", "stack") and item.path.name != "test_chaos.py"
+        item.add_marker(pytest.mark.xdist_group("stack" if shares_the_stack else str(item.path.relative_to(TESTS))))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -76,28 +76,45 @@ def test_of_many_threads_one_at_a_time_is_in_it(engine: Engine) -> None:
         assert 1 <= sum(threads.map(enter, range(16))) <= 16
 
 
+class Turns:
+    """Counts who is in the exclusive block."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._now = 0
+        self.most = 0
+        self.taken = 0
+
+    @contextmanager
+    def take(self) -> Iterator[bool]:
+        with exclusively(self._engine, "gauges") as held:
+            if not held:
+                yield False
+                return
+            # Nobody else changes these numbers now: that is the claim.
+            self._now += 1
+            self.taken += 1
+            self.most = max(self.most, self._now)
+            yield True
+            self._now -= 1
+
+
 def test_of_two_replicas_one_reports_until_it_ends_and_then_the_other(engine: Engine) -> None:
-    first, second = reporting(engine), reporting(engine)
+    turns = Turns(engine)
+    first, second = (ReportingTurn(turns.take, handover_s=0, turn_s=0.2, ask_every_s=0.05) for _ in range(2))
     with ThreadPoolExecutor(max_workers=2) as threads:
         stops = [threading.Event(), threading.Event()]
         try:
             threads.submit(first.run, stops[0])
             wait_until(lambda: first.is_ours)
             threads.submit(second.run, stops[1])
-            for _ in range(20):
-                assert (first.is_ours, second.is_ours) in {(True, False), (False, True), (False, False)}
-                time.sleep(0.02)
-            ended = 0 if first.is_ours else 1
-            stops[ended].set()
-            wait_until(lambda: (second, first)[ended].is_ours)
-            assert not (first, second)[ended].is_ours
+            wait_until(lambda: turns.taken >= 4)
+            stops[0].set()
+            wait_until(lambda: second.is_ours and not first.is_ours)
         finally:
             for stop in stops:
                 stop.set()
-
-
-def reporting(engine: Engine) -> ReportingTurn:
-    return ReportingTurn(partial(exclusively, engine, "gauges"), handover_s=0, turn_s=0.2, ask_every_s=0.05)
+    assert turns.most == 1
 
 
 def wait_until(reached: Callable[[], bool]) -> None:

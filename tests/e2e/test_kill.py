@@ -79,7 +79,7 @@ def test_a_run_killed_ten_times_pays_nothing_twice_and_leaves_the_same_bytes(
             with killed.start() as process:
                 if place is None:
                     # While it still starts: nothing tells that moment but time.
-                    process.wait_until(Elapsed(rng.uniform(0.1, 4.0)))
+                    process.wait_until(Elapsed(rng.uniform(0.1, 1.5)))
                 else:
                     process.wait_until(partial(survived.has_come_to, place, of=whole.milestones))
                     process.wait_until(Elapsed(rng.uniform(0.0, LATENCY_S / 2)))

@@ -64,3 +64,13 @@ def audit_calls(engine: Engine, *, seen: Sequence[str]) -> CallAudit:
         open_holds=len(by_state["held"] | by_state["sent"]),
         overspent=int(overspent),
     )
+
+
+def begun_calls(engine: Engine, *, run_id: str) -> frozenset[str]:
+    """Return the attempt ids of a run that were marked as sent: all that its provider can ever have seen of it."""
+    query = text(
+        "SELECT request_key, attempt FROM holds JOIN budget_windows ON window_id = run_window"
+        " JOIN budgets USING (budget_id) WHERE run_id = :run_id AND sent_at_ms IS NOT NULL"
+    )
+    with reading(engine) as connection:
+        return frozenset(f"{key}/{attempt}" for key, attempt in connection.execute(query, {"run_id": run_id}))

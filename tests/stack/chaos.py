@@ -17,40 +17,37 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from baldistill.errors import BalDistillError
 from baldistill.events.facts import RunState
 from tests.stack.accounting import CallAudit, audit_calls
 from tests.stack.artifacts import data_files, differing
+from tests.stack.disturbances import Disturbed, Kind, disturb, plan_disturbances
 from tests.stack.duplicates import Duplicator
+from tests.stack.going_on import GoingOn, facts_written, going_on
 from tests.stack.stack_home import StackHome
 from tests.stack.workload import Workload
 
-# Runs under way at any moment while the disturbances last.
-_RUNS_AT_ONCE = 2
-_PAUSE_S = (1.0, 6.0)
-_STOPPABLE = ("kafka", "minio", "postgres")
-_TRAINING = "training"
+_SHORTEST_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disturbance:
-    """victim: a service process, `training`, or a server.   outage_s: how long a server stays away; None: a kill."""
+class ChaosPlan:
+    """outage_s: shortest and longest.   longest_pause_s: between disturbances.   patience_s: after the last one."""
 
-    victim: str
-    outage_s: float | None = None
-
-
-@dataclass(kw_only=True)
-class Chronicle:
-    """What was done, for the result line."""
-
-    kills: list[str] = field(default_factory=list)
-    outages: list[str] = field(default_factory=list)
+    kills: int
+    outages: int
+    standstills: int
+    seed: int
+    outage_s: tuple[float, float] = (10.0, 60.0)
+    longest_pause_s: float = 6.0
+    runs_at_once: int = 2
+    patience_s: float = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +57,8 @@ class ChaosResult:
     states: dict[str, RunState]
     different: dict[str, list[str]]
     audit: CallAudit
-    chronicle: Chronicle
+    disturbed: list[Disturbed]
+    going_on: list[GoingOn]
     dead_letters: int
     duplicates: int
     seconds: float
@@ -69,12 +67,24 @@ class ChaosResult:
     def lost_runs(self) -> int:
         return sum(state is not RunState.COMPLETED for state in self.states.values())
 
+    @property
+    def is_broken(self) -> bool:
+        """Tell whether a promise was broken."""
+        audit = self.audit
+        calls = audit.unexplained or audit.paid_twice or audit.overspent or audit.open_holds
+        return bool(self.lost_runs or self.different or calls or self.dead_letters)
+
+    def victims(self, kind: Kind) -> list[str]:
+        """Return who was disturbed in this way, in order."""
+        return [one.victim for one in self.disturbed if one.kind is kind]
+
     def line(self) -> str:
         """Return the RESULT line of DESIGN 8."""
         values = {
             "runs": len(self.states),
-            "kills": len(self.chronicle.kills),
-            "outages": len(self.chronicle.outages),
+            "kills": len(self.victims(Kind.KILL)),
+            "outages": len(self.victims(Kind.OUTAGE)),
+            "standstills": len(self.victims(Kind.STANDSTILL)),
             "lost_runs": self.lost_runs,
             "different_artifacts": sum(map(len, self.different.values())),
             "unexplained_calls": self.audit.unexplained,
@@ -90,53 +100,18 @@ class ChaosResult:
         return "RESULT " + " ".join(f"{name}={value}" for name, value in values.items())
 
 
-def disturbances(
-    rng: random.Random, *, kills: int, outages: int, services: Sequence[str], outage_s: tuple[float, float]
-) -> list[Disturbance]:
-    """Return kills and outages in random order; every service, the training and every server is met in turn."""
-    victims = [*services, _TRAINING]
-    rng.shuffle(victims)
-    chosen = [Disturbance(victim=victims[number % len(victims)]) for number in range(kills)]
-    chosen += [
-        Disturbance(victim=_STOPPABLE[number % len(_STOPPABLE)], outage_s=rng.uniform(*outage_s))
-        for number in range(outages)
-    ]
-    rng.shuffle(chosen)
-    return chosen
-
-
-def run_chaos(
-    folder: Path,
-    *,
-    student: Path,
-    kills: int,
-    outages: int,
-    seed: int,
-    outage_s: tuple[float, float],
-    patience_s: float,
-    say: Callable[[str], None],
-) -> ChaosResult:
+def run_chaos(folder: Path, plan: ChaosPlan, *, student: Path, say: Callable[[str], None]) -> ChaosResult:
     """Disturb whole runs and return what came of them."""
-    rng = random.Random(seed)
     started_s = time.monotonic()
     workload = Workload(folder / "workload", student=student, stages=3)
     with workload, StackHome(folder / "stack", replicas={"teacher-gateway": 2, "selector-worker": 2}) as home:
         say("the stack is up; making the uninterrupted runs to compare with")
         workload.make_references()
-        chronicle = Chronicle()
-        with (
-            _restarting(home),
-            Duplicator(home.open_bus(), share=0.2, longest_delay_s=8.0, rng=random.Random(seed + 1)) as duplicator,
-        ):
-            submitted: dict[str, int] = {}
-            for one in disturbances(
-                rng, kills=kills, outages=outages, services=list(home.stack.services), outage_s=outage_s
-            ):
-                _keep_busy(home, workload, submitted)
-                time.sleep(rng.uniform(*_PAUSE_S))
-                _disturb(home, one, chronicle, rng=rng, say=say)
+        late = Duplicator(home.open_bus(), share=0.2, longest_delay_s=8.0, rng=random.Random(plan.seed + 1))
+        with _restarting(home), late:
+            submitted, disturbed = _disturb_runs(home, workload, plan, say=say)
             say("all disturbances are done; waiting for the runs to end")
-            states = _wait_for(home, list(submitted), patience_s=patience_s, say=say)
+            states = _wait_for(home, list(submitted), patience_s=plan.patience_s, say=say)
             # An attempt under way when its owner died ends when the lease and the call's deadline are over.
             _wait_until_settled(home)
         different = {
@@ -148,50 +123,39 @@ def run_chaos(
             states=states,
             different={run_id: files for run_id, files in different.items() if files},
             audit=audit_calls(home.engine, seen=workload.seen()),
-            chronicle=chronicle,
+            disturbed=disturbed,
+            going_on=going_on(disturbed, facts_written(home.bootstrap_servers)),
             dead_letters=home.dead_letters(),
-            duplicates=duplicator.injected,
+            duplicates=late.injected,
             seconds=time.monotonic() - started_s,
         )
 
 
-def _keep_busy(home: StackHome, workload: Workload, submitted: dict[str, int]) -> None:
+def _disturb_runs(
+    home: StackHome, workload: Workload, plan: ChaosPlan, *, say: Callable[[str], None]
+) -> tuple[dict[str, int], list[Disturbed]]:
+    """Return the submitted runs with their variants, and what was done meanwhile."""
+    rng = random.Random(plan.seed)
+    submitted: dict[str, int] = {}
+    disturbed: list[Disturbed] = []
+    counts = Counter({Kind.KILL: plan.kills, Kind.OUTAGE: plan.outages, Kind.STANDSTILL: plan.standstills})
+    for one in plan_disturbances(rng, counts=counts, services=list(home.stack.services), outage_s=plan.outage_s):
+        _keep_busy(home, workload, submitted, runs_at_once=plan.runs_at_once)
+        time.sleep(rng.uniform(_SHORTEST_PAUSE_S, plan.longest_pause_s))
+        disturbed.append(disturb(home, one, rng=rng, say=say))
+    return submitted, disturbed
+
+
+def _keep_busy(home: StackHome, workload: Workload, submitted: dict[str, int], *, runs_at_once: int) -> None:
     """Submit runs until enough are under way. An outage may refuse a submission; it is made again at the next call."""
     try:
         under_way = sum(state is RunState.RUNNING for state in home.states(submitted).values())
-        while under_way < _RUNS_AT_ONCE:
+        while under_way < runs_at_once:
             number = len(submitted)
             submitted[home.submit(workload.spec(number, under=home.folder / "specs"))] = workload.variant(number)
             under_way += 1
     except BalDistillError:
         return
-
-
-def _disturb(
-    home: StackHome, one: Disturbance, chronicle: Chronicle, *, rng: random.Random, say: Callable[[str], None]
-) -> None:
-    if one.outage_s is not None:
-        server = home.stack.servers[one.victim]
-        polite = rng.random() < 0.5
-        say(f"outage of {one.victim} for {one.outage_s:.0f} s ({'stopped' if polite else 'killed'})")
-        if polite:
-            server.stop()
-        else:
-            server.kill()
-        time.sleep(one.outage_s)
-        server.start(dies_with_parent=True)
-        chronicle.outages.append(one.victim)
-        return
-    if one.victim == _TRAINING:
-        killed = home.kill_a_training(patience_s=20.0)
-        say(f"SIGKILL of a training: {'done' if killed else 'none ran, a trainer instead'}")
-        if not killed:
-            home.kill_service("trainer")
-        chronicle.kills.append(_TRAINING if killed else "trainer")
-        return
-    say(f"SIGKILL of {one.victim}")
-    home.kill_service(one.victim)
-    chronicle.kills.append(one.victim)
 
 
 @contextmanager
@@ -240,12 +204,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--outages", type=int, default=6)
+    parser.add_argument("--standstills", type=int, default=6, help="a process stops for 2 to 20 s and goes on")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--runs-at-once", type=int, default=2)
     parser.add_argument("--shortest-outage", type=float, default=10.0, metavar="SECONDS")
     parser.add_argument("--longest-outage", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--longest-pause", type=float, default=10.0, metavar="SECONDS", help="between disturbances")
     parser.add_argument("--patience", type=float, default=900.0, metavar="SECONDS", help="after the last disturbance")
     parser.add_argument("--folder", type=Path, help="keep everything here; default: a temporary folder")
     arguments = parser.parse_args()
+    plan = ChaosPlan(
+        kills=arguments.kills,
+        outages=arguments.outages,
+        standstills=arguments.standstills,
+        seed=arguments.seed,
+        outage_s=(arguments.shortest_outage, arguments.longest_outage),
+        longest_pause_s=arguments.longest_pause,
+        runs_at_once=arguments.runs_at_once,
+        patience_s=arguments.patience,
+    )
 
     def say(text: str) -> None:
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
@@ -254,30 +231,13 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="baldistill-chaos-") as scratch:
         folder = arguments.folder or Path(scratch)
-        result = run_chaos(
-            folder,
-            student=build_tiny_student(folder / "student"),
-            kills=arguments.kills,
-            outages=arguments.outages,
-            seed=arguments.seed,
-            outage_s=(arguments.shortest_outage, arguments.longest_outage),
-            patience_s=arguments.patience,
-            say=say,
-        )
-    sys.stdout.write(f"killed: {', '.join(result.chronicle.kills)}\nstopped: {', '.join(result.chronicle.outages)}\n")
+        result = run_chaos(folder, plan, student=build_tiny_student(folder / "student"), say=say)
+    for one in result.going_on:
+        sys.stdout.write(f"went on after {one.line()}\n")
     for run_id, files in result.different.items():
         sys.stdout.write(f"different in {run_id}: {', '.join(files)}\n")
     sys.stdout.write(f"{result.line()}\n")
-    broken = (
-        result.lost_runs
-        or result.different
-        or result.audit.unexplained
-        or result.audit.paid_twice
-        or result.audit.overspent
-        or result.audit.open_holds
-        or result.dead_letters
-    )
-    sys.exit(1 if broken else 0)
+    sys.exit(1 if result.is_broken else 0)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient
 from minio import Minio
 from sqlalchemy import Engine, text
 
 from baldistill.artifacts.opening import open_store
 from baldistill.artifacts.ports import ArtifactStore
-from baldistill.bus.kafka.bus import open_bus
-from baldistill.bus.ports import Bus
+from baldistill.bus.kafka.bus import KafkaBus, open_bus
 from baldistill.database.engine import open_database, reading
 from baldistill.errors import DependencyUnavailable
 from baldistill.events.facts import RunState
@@ -81,6 +82,11 @@ class StackHome:
         return f"127.0.0.1:{self.layout.services['policy'].rpc}"
 
     @property
+    def bootstrap_servers(self) -> str:
+        """Where the broker is."""
+        return kafka_settings(self.layout).bootstrap_servers
+
+    @property
     def engine(self) -> Engine:
         """The services' database, for audits."""
         if self._engine is None:
@@ -111,15 +117,31 @@ class StackHome:
 
     def start_service(self, name: str) -> None:
         """Start a service process and wait until it is ready."""
-        self.stack.start_services(announce=_quietly, dies_with_parent=True, names=[name])
+        self.start_services([name])
+
+    def start_services(self, names: Sequence[str]) -> None:
+        """Start service processes side by side and wait until each is ready."""
+        self.stack.start_services(announce=_quietly, dies_with_parent=True, names=names)
 
     def stop_service(self, name: str) -> None:
         """Have a service process drain and end."""
         self.stack.services[name].stop(timeout_s=60)
 
-    def open_bus(self) -> Bus:
+    def open_bus(self) -> KafkaBus:
         """Return a bus of the test's own; the caller closes it."""
         return open_bus(kafka_settings(self.layout), client_id="test")
+
+    def forget_messages(self, topic: str) -> None:
+        """Have the broker delete what a topic holds so far; what is published from now on stays."""
+        bus = self.open_bus()
+        try:
+            partitions = bus.topics()[topic]
+        finally:
+            bus.close()
+        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+        # -1: up to the end, in the broker's words.
+        admin.delete_records({TopicPartition(topic, partition): -1 for partition in range(partitions)})
+        admin.close()
 
     def start_command(self, *arguments: str, token: str | None = None) -> ModuleProcess:
         """Start a command as a person would, with the stack's environment. Use it in a `with` block."""
@@ -182,8 +204,8 @@ class StackHome:
         marker = str(self.folder).encode()
         return [pid for pid in _job_processes() if marker in _environment_of(pid)]
 
-    def kill_a_training(self, *, patience_s: float) -> bool:
-        """Wait for a training and SIGKILL it; False where none came."""
+    def kill_a_training(self, *, patience_s: float) -> int | None:
+        """Wait for a training, SIGKILL it and return its process id; None where none came."""
         give_up_at = time.monotonic() + patience_s
         while time.monotonic() < give_up_at:
             for pid in self.trainings():
@@ -191,9 +213,9 @@ class StackHome:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-                return True
+                return pid
             time.sleep(0.1)
-        return False
+        return None
 
     def metric(self, process: str, name: str, **labels: str) -> float:
         """Return the sum of a process's samples of a metric that carry these labels."""

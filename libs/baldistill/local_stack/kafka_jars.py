@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import subprocess
 import tempfile
 import tomllib
 from pathlib import Path
 
+from baldistill.local_stack.installing import cache_folder, one_at_a_time, tell
 from baldistill.local_stack.server_process import ServerMissing
 
 _VERSIONS = Path(__file__).with_name("versions.toml")
@@ -29,11 +28,10 @@ def kafka_jars() -> Path:
     Raises: ServerMissing where Java or Maven is absent, or the registry cannot be reached.
     """
     pinned = tomllib.loads(_VERSIONS.read_text())["kafka"]
-    folder = _cache() / "kafka" / str(pinned["version"])
+    folder = cache_folder() / "kafka" / str(pinned["version"])
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with one_at_a_time(folder.parent / "lock", what="Kafka"):
             if not folder.is_dir():
                 _fetch([f"{pinned['artifact']}:{pinned['version']}", str(pinned["logging"])], into=folder)
     return folder
@@ -51,17 +49,21 @@ def _fetch(artifacts: list[str], *, into: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise ServerMissing("Kafka's jars come by Maven; install it: apt-get install maven")
+    tell(f"Fetching Kafka ({artifacts[0]}) by Maven, once.")
     with tempfile.TemporaryDirectory(dir=into.parent) as work:
         (Path(work) / "pom.xml").write_text(_POM.format(dependencies="".join(map(_dependency, artifacts))))
         fetched = Path(work) / "jars"
-        done = subprocess.run(  # noqa: S603  (our own command)
-            [maven, "-B", "-q", "dependency:copy-dependencies", f"-DoutputDirectory={fetched}"],
-            cwd=work,
-            capture_output=True,
-            text=True,
-            timeout=_INSTALL_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603  (our own command)
+                [maven, "-B", "-q", "dependency:copy-dependencies", f"-DoutputDirectory={fetched}"],
+                cwd=work,
+                capture_output=True,
+                text=True,
+                timeout=_INSTALL_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ServerMissing(f"Maven did not fetch {artifacts[0]} within {_INSTALL_S:.0f} s; try again") from None
         if done.returncode != 0:
             said = (done.stdout + done.stderr).strip().splitlines()
             raise ServerMissing(f"Maven could not fetch {artifacts[0]}: {said[0] if said else 'it said nothing'}")
@@ -72,7 +74,3 @@ def _fetch(artifacts: list[str], *, into: Path) -> None:
 def _dependency(artifact: str) -> str:
     group, name, version = artifact.split(":")
     return f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("BALDISTILL_CACHE", Path.home() / ".cache" / "baldistill"))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import os
 import shutil
 import ssl
 import subprocess
-import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from baldistill.local_stack.installing import cache_folder, one_at_a_time, tell
 from baldistill.local_stack.server_process import ServerFailed, ServerMissing, ServerProcess
 
 _VERSIONS = Path(__file__).with_name("versions.toml")
@@ -85,14 +84,12 @@ def minio_binary() -> Path:
     It lies in `~/.cache/baldistill/minio/<version>` (BALDISTILL_CACHE instead of `~/.cache/baldistill`).
     """
     pinned: dict[str, str] = tomllib.loads(_VERSIONS.read_text())["minio"]
-    cache = Path(os.environ.get("BALDISTILL_CACHE") or Path.home() / ".cache" / "baldistill")
-    binary = cache / "minio" / pinned["version"] / "minio"
+    binary = cache_folder() / "minio" / pinned["version"] / "minio"
     if binary.is_file():
         return binary
     binary.parent.mkdir(parents=True, exist_ok=True)
     # One builds, the others wait and find it.
-    with (binary.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(binary.parent / ".lock", what="MinIO"):
         if not binary.is_file():
             _build(f"{pinned['module']}@{pinned['version']}", binary)
     return binary
@@ -102,7 +99,7 @@ def _build(module: str, binary: Path) -> None:
     go = shutil.which("go")
     if go is None:
         raise ServerMissing(f"MinIO is built from source and needs Go: install it, or put the binary at {binary}")
-    print(f"Building MinIO ({module}); this takes some minutes, once.", file=sys.stderr, flush=True)  # noqa: T201
+    tell(f"Building MinIO ({module}); this takes some minutes, once.")
     with tempfile.TemporaryDirectory(prefix=".build-", dir=binary.parent) as folder:
         log = binary.parent / "build.log"
         with log.open("wb") as output:

@@ -8,14 +8,16 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tomllib
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from baldistill.local_stack.debian import install_package
-from baldistill.local_stack.server_process import ServerFailed, ServerMissing, ServerProcess
+from baldistill.local_stack.debian import find_or_install
+from baldistill.local_stack.server_process import ServerFailed, ServerProcess
 
+_VERSIONS = Path(__file__).with_name("versions.toml")
 # PostgreSQL refuses to run as root; the distribution's package makes this user.
 _USER = "postgres"
 _SUPERUSER = "baldistill"
@@ -146,15 +148,29 @@ def make_postgres(folder: Path, *, port: int, database: str = "baldistill", dura
 
     durable: False: no fsync, for tests that kill the server but not the machine. Raises ServerMissing.
     """
-    programs = _programs() or _installed()
+    programs = _programs()
     home = folder.absolute()
     if _as_user() and not _may_enter(home, user=pwd.getpwnam(_USER)):
         home = _HOMES / hashlib.sha256(str(home).encode()).hexdigest()[:16]
     return Postgres(home=home, port=port, programs=programs, database=database, durable=durable)
 
 
-def _programs() -> Path | None:
-    """Return the folder of the newest server programs, None where there are none."""
+def _programs() -> Path:
+    """Return the folder of the newest server programs; the distribution's are installed where there are none."""
+    if _found_programs() is None:
+        _forbid_the_packages_own_cluster()
+    package = tomllib.loads(_VERSIONS.read_text())["postgres"]["package"]
+    return find_or_install(package, wanted_for="PostgreSQL", find=_found_programs)
+
+
+def _forbid_the_packages_own_cluster() -> None:
+    settings = Path("/etc/postgresql-common/createcluster.conf")
+    if os.geteuid() == 0 and not settings.exists():
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text("create_main_cluster = false\n")
+
+
+def _found_programs() -> Path | None:
 
     def version(folder: Path) -> float:
         return float(folder.parent.name)
@@ -164,18 +180,6 @@ def _programs() -> Path | None:
             return folder
     on_path = shutil.which("postgres")
     return Path(on_path).resolve().parent if on_path else None
-
-
-def _installed() -> Path:
-    """Install the distribution's server. Its own cluster is neither made nor started."""
-    settings = Path("/etc/postgresql-common/createcluster.conf")
-    if os.geteuid() == 0 and not settings.exists():
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text("create_main_cluster = false\n")
-    install_package("postgresql", wanted_for="PostgreSQL")
-    if (programs := _programs()) is None:
-        raise ServerMissing("PostgreSQL was installed, but /usr/lib/postgresql/*/bin/postgres is not there")
-    return programs
 
 
 def _as_user() -> list[str]:

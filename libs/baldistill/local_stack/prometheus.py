@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from baldistill.local_stack.debian import install_package
-from baldistill.local_stack.server_process import ServerMissing, ServerProcess
+from baldistill.local_stack.debian import find_or_install
+from baldistill.local_stack.server_process import ServerProcess
 
 _VERSIONS = Path(__file__).with_name("versions.toml")
 _READY_TIMEOUT_S = 2.0
@@ -129,14 +129,12 @@ def promtool() -> Path:
 
 
 def _program() -> Path:
-    found = shutil.which("prometheus")
-    if found is None:
-        install_package(tomllib.loads(_VERSIONS.read_text())["prometheus"]["package"], wanted_for="Prometheus")
+    package = tomllib.loads(_VERSIONS.read_text())["prometheus"]["package"]
+    known = shutil.which("prometheus")
+    program = find_or_install(package, wanted_for="Prometheus", find=lambda: shutil.which("prometheus"))
+    if known is None:
         _stop_the_packages_own()
-        found = shutil.which("prometheus")
-    if found is None:
-        raise ServerMissing("Prometheus was installed but is not on the PATH; look for `prometheus` and add its folder")
-    return Path(found)
+    return Path(program)
 
 
 def _stop_the_packages_own() -> None:

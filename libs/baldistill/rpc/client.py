@@ -132,8 +132,8 @@ _OPTIONS: list[tuple[str, Any]] = [
     # Tells within a minute that a server vanished without a word, also below a quiet stream.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # A server that was away for an hour is found again within seconds, not minutes.
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A server that was away for an hour is found again within the 3 s that calls are repeated for (retrying.py).
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
 
 

@@ -7,29 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.chaos import run_chaos
+from tests.stack.chaos import ChaosPlan, run_chaos
+from tests.stack.disturbances import Kind
 
 
 @pytest.mark.timeout(1500)
-def test_three_kills_and_an_outage_lose_nothing_and_pay_nothing_twice(
+def test_kills_an_outage_and_a_standstill_lose_nothing_and_pay_nothing_twice(
     tmp_path: Path, stack_student: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = run_chaos(
-        tmp_path,
-        student=stack_student,
-        kills=3,
-        outages=1,
-        seed=7,
-        outage_s=(10.0, 15.0),
-        patience_s=600.0,
-        say=_say,
-    )
+    plan = ChaosPlan(kills=3, outages=1, standstills=1, seed=7, outage_s=(10.0, 15.0), patience_s=600.0)
+    result = run_chaos(tmp_path, plan, student=stack_student, say=_say)
     with capsys.disabled():
         sys.stdout.write(f"\n{result.line()}\n")
     assert (result.lost_runs, result.different, result.dead_letters) == (0, {}, 0)
     assert (result.audit.unexplained, result.audit.paid_twice, result.audit.overspent) == (0, 0, 0)
     assert result.audit.open_holds == 0
-    assert (len(result.chronicle.kills), len(result.chronicle.outages)) == (3, 1)
+    assert [len(result.victims(kind)) for kind in (Kind.KILL, Kind.OUTAGE, Kind.STANDSTILL)] == [3, 1, 1]
 
 
 def _say(text: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from baldistill.artifacts.ports import ArtifactRef, require_manifest
-from baldistill.bus.ports import Message
+from baldistill.bus.ports import Bus, Message
 from baldistill.events.codec import encode
 from baldistill.events.facts import ExamplesSelected, RunState, StagePlanned
 from tests.stack.artifacts import data_files, differing
@@ -40,17 +40,35 @@ def test_what_cannot_be_decoded_is_listed_and_harms_no_run(
         bus.close()
     run_id = stack.submit(workload.spec(0, under=tmp_path, name="unharmed"))
     stack.wait_for(run_id, RunState.COMPLETED)
-
-    def listed() -> list[dict[str, object]]:
-        letters = json.loads(stack.command("dlq", "list", "--json").out)
-        return [one for one in letters if one["error"] == "UndecodableMessage"]
-
-    letters = wait_until(lambda: found if len(found := listed()) >= 2 else [])
+    letters = wait_until(lambda: found if len(found := _undecodable(stack)) >= 2 else [])
     assert {one["run_id"] for one in letters} == {None}
     assert any("NoSuchFact" in str(one["reason"]) for one in letters)
     refused = stack.command("dlq", "replay", str(letters[0]["letter_id"]))
     assert refused.code != 0
     assert "resume" in refused.err
+
+
+def test_resume_finishes_a_run_whose_work_came_as_garbage(stack: StackHome, workload: Workload, tmp_path: Path) -> None:
+    workload.make_references(variants=1)
+    stack.stop_service("selector")
+    run_id = stack.submit(workload.spec(0, under=tmp_path, name="garbled"))
+    known = len(_undecodable(stack))
+    bus = stack.open_bus()
+    try:
+        _wait_for_message(bus, StagePlanned.TOPIC, key=run_id)
+        stack.forget_messages(StagePlanned.TOPIC)
+        bus.publish([Message(topic=StagePlanned.TOPIC, key=run_id, value=b"\xff garbage", headers={"ce_id": "g2"})])
+    finally:
+        bus.close()
+    stack.start_service("selector")
+    wait_until(lambda: len(_undecodable(stack)) > known)
+    # Nobody can tell whose it was: the run stands still, and nothing of it is blocked.
+    assert stack.states([run_id])[run_id] is RunState.RUNNING
+    assert stack.store.find_manifest(f"tenants/default/runs/{run_id}/stage-01/selection.json") is None
+    resumed = stack.command("resume", "garbled")
+    assert resumed.code == 0, resumed.err
+    stack.wait_for(run_id, RunState.COMPLETED)
+    assert differing(data_files(stack.store, tenant="default", run_id=run_id), workload.reference(0)) == []
 
 
 # Variants that no other test runs: what a gateway has read once it keeps, and such damage would not even be noticed.
@@ -82,6 +100,25 @@ def test_a_damaged_artifact_blocks_its_run_until_it_is_mended_and_replayed(
     assert replayed.code == 0, replayed.err
     stack.wait_for(run_id, RunState.COMPLETED)
     assert differing(data_files(stack.store, tenant="default", run_id=run_id), workload.reference(variant)) == []
+
+
+def _undecodable(stack: StackHome) -> list[dict[str, object]]:
+    letters = json.loads(stack.command("dlq", "list", "--json").out)
+    return [one for one in letters if one["error"] == "UndecodableMessage"]
+
+
+def _wait_for_message(bus: Bus, topic: str, *, key: str) -> None:
+    consumer = bus.consumer(group="onlooker", topics=[topic])
+
+    def comes() -> bool:
+        delivery = consumer.poll(timeout_s=0.2)
+        if delivery is None:
+            return False
+        consumer.commit(delivery)
+        return delivery.message.key == key
+
+    wait_until(comes)
+    consumer.close()
 
 
 def _damage(stack: StackHome, ref: ArtifactRef, damage: str) -> bytes:

@@ -130,10 +130,8 @@ def test_a_lock_that_is_not_given_is_an_unavailable_database(engine: Engine) -> 
     update = text("UPDATE notes SET seen = seen + 1")
     with writing(engine) as holder:
         holder.execute(update)
-        began = time.monotonic()
         with pytest.raises(DependencyUnavailable, match="lock timeout"), writing(engine) as second:
             second.execute(update)
-        assert 1.5 < time.monotonic() - began < 10
 
 
 def test_who_idles_in_a_transaction_is_thrown_out_and_comes_again(engine: Engine) -> None:

@@ -17,8 +17,7 @@ from baldistill.testing.buses import kafka_test_settings
 
 PARTITIONS = 8
 PATIENCE_S = 60.0
-MAX_POLL_INTERVAL_S = 10.0
-LONG_S = 15.0
+MAX_POLL_INTERVAL_S = 7.0
 
 
 @pytest.fixture
@@ -37,14 +36,14 @@ def bus(settings: KafkaSettings) -> Iterator[Bus]:
 
 
 class Member:
-    """Handles until it leaves; holds a message that is called `long` for LONG_S."""
+    """Handles until it leaves; holds a message that is called `long` until `may_end` is set."""
 
     def __init__(self, bus: Bus, *, topics: list[str]) -> None:
         self._consumer = bus.consumer(group="g", topics=topics)
         self._leaving = threading.Event()
         self.handled: list[tuple[str, int, bytes]] = []
         self.held = threading.Event()
-        self.finished_long = threading.Event()
+        self.may_end = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -64,8 +63,7 @@ class Member:
                 continue
             if delivery.message.value == b"long":
                 self.held.set()
-                time.sleep(LONG_S)
-                self.finished_long.set()
+                self.may_end.wait()
             self.handled.append((delivery.message.topic, delivery.partition, delivery.message.value))
             self._consumer.commit(delivery)
 
@@ -114,24 +112,28 @@ def test_a_handler_longer_than_the_poll_interval_stays_undisturbed_by_members_th
         time.sleep(0.01)
     busy = next(member for member in members if member.held.is_set())
     other = next(member for member in members if member is not busy)
-    started, number = time.monotonic(), 0
-    third: Member | None = None
-    has_left = False
-    while not busy.finished_long.is_set():
-        # What is behind the long one in its partition has to wait; no more of it.
-        bus.publish([one for one in shards("a", number, PARTITIONS) if one.value != f"a-{number + 3}".encode()])
-        number += PARTITIONS
-        time.sleep(0.5)
-        elapsed_s = time.monotonic() - started
-        if third is None and elapsed_s > 2:
-            third = Member(bus, topics=["a"])
-        elif third is not None and not has_left and elapsed_s > 6:
-            third.leave()
-            has_left = True
-    assert third is not None
-    assert has_left
-    # What the busy one does not own went on all the time.
-    assert len(other.handled) + len(third.handled) > number / 4
+    number = 0
+
+    def go_on_for(seconds: float, *members: Member) -> None:
+        """Publish until so much time is over and each of these members, busy as one of them is, has handled something."""
+        nonlocal number
+        until = time.monotonic() + seconds
+        known = [len(member.handled) for member in members]
+        while time.monotonic() < until or any(
+            len(member.handled) == before for member, before in zip(members, known, strict=True)
+        ):
+            assert time.monotonic() < until + PATIENCE_S
+            # What is behind the long one in its partition has to wait; no more of it.
+            bus.publish([one for one in shards("a", number, PARTITIONS) if one.value != f"a-{number + 3}".encode()])
+            number += PARTITIONS
+            time.sleep(0.2)
+
+    go_on_for(0.0, other)
+    third = Member(bus, topics=["a"])
+    go_on_for(MAX_POLL_INTERVAL_S, third)
+    third.leave()
+    go_on_for(2.0, other)
+    busy.may_end.set()
     wait_until_all_is_handled(bus)
     handled = Counter(value for member in (busy, other, third) for _, _, value in member.handled)
     assert handled.pop(b"long") == 1

@@ -18,8 +18,6 @@ from baldistill.settings import KafkaSettings
 from baldistill.testing.kafka_server import start_own_kafka
 
 PUBLISH_TIMEOUT_S = 3.0
-# Looking for the broker (5 s), then the publication itself, on a busy machine.
-LONGEST_PUBLICATION_S = 12.0
 PATIENCE_S = 60.0
 
 
@@ -51,7 +49,6 @@ class Publisher:
         self._stop = threading.Event()
         self.durable: set[bytes] = set()
         self.failures = 0
-        self.longest_s = 0.0
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -63,7 +60,6 @@ class Publisher:
         number = 0
         while not self._stop.is_set():
             message = Message(topic="t", key=f"run-{number % 16}", value=b"%d" % number)
-            started = time.monotonic()
             try:
                 self._bus.publish([message])
             except DependencyUnavailable:
@@ -73,7 +69,6 @@ class Publisher:
                 self.durable.add(message.value)
                 number += 1
                 time.sleep(0.005)
-            self.longest_s = max(self.longest_s, time.monotonic() - started)
 
 
 class Handler:
@@ -126,7 +121,6 @@ def test_a_broker_that_stops_and_one_that_is_killed_lose_nothing(kafka: LocalKaf
     handler.stop()
     # An outage makes few come twice: what was handled and not yet written down.
     assert sum(handler.handled.values()) - len(handler.handled) <= 40
-    assert publisher.longest_s < LONGEST_PUBLICATION_S
     assert bus.lag("g") == 0
 
 

@@ -126,9 +126,8 @@ def test_each_process_tells_the_lag_of_all_its_groups_and_nothing_of_a_broker_th
         kafka.kill()
         for page in running.values():
             page.process.wait_until(lambda page=page: not page.of(LAG, "group"))  # type: ignore[misc]
-            started_s = time.monotonic()
+            # A scrape that took longer than Prometheus waits would raise.
             assert page.of(LAG, "group") == {}
-            assert time.monotonic() - started_s < SCRAPE_TIMEOUT_S
             assert page.of("baldistill_process_build_info", "service")
 
 

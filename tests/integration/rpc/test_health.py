@@ -65,7 +65,7 @@ def status(health: health_pb2_grpc.HealthStub, service: str) -> int:
 
 
 def becomes(health: health_pb2_grpc.HealthStub, service: str, wanted: int) -> bool:
-    give_up_at = time.monotonic() + 5
+    give_up_at = time.monotonic() + 60
     while status(health, service) != wanted:
         if time.monotonic() > give_up_at:
             return False

@@ -244,11 +244,11 @@ def test_what_is_no_trace_context_is_not_passed_on(sent: object) -> None:
 
 def test_a_collector_that_is_away_costs_spans_and_no_work(bus: InProcessBus) -> None:
     tracing = Tracing(endpoint="http://127.0.0.1:1", service="policy", version="1")
-    started_s = time.monotonic()
     run_chain(bus, tracing)
-    assert time.monotonic() - started_s < 5
+    consumer = bus.consumer(group="test", topics=[ExamplesSelected.TOPIC])
+    assert consumer.poll(timeout_s=1) is not None
+    consumer.close()
     tracing.close()
-    assert time.monotonic() - started_s < 20
 
 
 def test_a_bad_endpoint_is_named() -> None:

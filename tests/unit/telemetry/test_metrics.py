@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -203,7 +202,7 @@ def test_a_source_that_hangs_holds_up_neither_the_page_nor_the_others(metrics: P
     answer = threading.Event()
 
     def hangs() -> dict[tuple[str, str], int]:
-        answer.wait(30)
+        answer.wait()
         return {("selector", "t"): 3}
 
     report_lag(metrics, hangs)
@@ -219,9 +218,7 @@ def test_a_source_that_hangs_holds_up_neither_the_page_nor_the_others(metrics: P
         POLICY_PLANNED,
     ):
         metrics.measure([metric], one_sample(metric))
-    started_s = time.monotonic()
     seen = samples(metrics)
-    assert time.monotonic() - started_s < 10
     assert not [name for name in seen if name.startswith(CONSUMER_LAG.name)]
     assert seen["baldistill_policy_state_runs[('state', 'running'), ('tenant', 'acme')]"] == 2
     answer.set()
