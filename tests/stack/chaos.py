@@ -33,19 +33,17 @@ from tests.stack.going_on import GoingOn, facts_written, going_on
 from tests.stack.stack_home import StackHome
 from tests.stack.workload import Workload
 
-_SHORTEST_PAUSE_S = 1.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChaosPlan:
-    """outage_s: shortest and longest.   longest_pause_s: between disturbances.   patience_s: after the last one."""
+    """outage_s, pause_s: shortest and longest; the pause is between disturbances.   patience_s: after the last one."""
 
     kills: int
     outages: int
     standstills: int
     seed: int
     outage_s: tuple[float, float] = (10.0, 60.0)
-    longest_pause_s: float = 6.0
+    pause_s: tuple[float, float] = (1.0, 6.0)
     runs_at_once: int = 2
     patience_s: float = 900.0
 
@@ -141,7 +139,7 @@ def _disturb_runs(
     counts = Counter({Kind.KILL: plan.kills, Kind.OUTAGE: plan.outages, Kind.STANDSTILL: plan.standstills})
     for one in plan_disturbances(rng, counts=counts, services=list(home.stack.services), outage_s=plan.outage_s):
         _keep_busy(home, workload, submitted, runs_at_once=plan.runs_at_once)
-        time.sleep(rng.uniform(_SHORTEST_PAUSE_S, plan.longest_pause_s))
+        time.sleep(rng.uniform(*plan.pause_s))
         disturbed.append(disturb(home, one, rng=rng, say=say))
     return submitted, disturbed
 
@@ -206,10 +204,11 @@ def main() -> None:
     parser.add_argument("--outages", type=int, default=6)
     parser.add_argument("--standstills", type=int, default=6, help="a process stops for 2 to 20 s and goes on")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--runs-at-once", type=int, default=2)
+    parser.add_argument("--runs-at-once", type=int, default=3)
     parser.add_argument("--shortest-outage", type=float, default=10.0, metavar="SECONDS")
     parser.add_argument("--longest-outage", type=float, default=60.0, metavar="SECONDS")
-    parser.add_argument("--longest-pause", type=float, default=10.0, metavar="SECONDS", help="between disturbances")
+    parser.add_argument("--shortest-pause", type=float, default=1.0, metavar="SECONDS", help="between disturbances")
+    parser.add_argument("--longest-pause", type=float, default=8.0, metavar="SECONDS")
     parser.add_argument("--patience", type=float, default=900.0, metavar="SECONDS", help="after the last disturbance")
     parser.add_argument("--folder", type=Path, help="keep everything here; default: a temporary folder")
     arguments = parser.parse_args()
@@ -219,7 +218,7 @@ def main() -> None:
         standstills=arguments.standstills,
         seed=arguments.seed,
         outage_s=(arguments.shortest_outage, arguments.longest_outage),
-        longest_pause_s=arguments.longest_pause,
+        pause_s=(arguments.shortest_pause, arguments.longest_pause),
         runs_at_once=arguments.runs_at_once,
         patience_s=arguments.patience,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from baldistill.local_stack.layout import kind_of
-from tests.stack.stack_home import StackHome
+from tests.stack.stack_home import StackHome, job_of
 
 SERVERS = ("kafka", "minio", "postgres")
 TRAINING = "training"
@@ -107,10 +107,12 @@ def _kill_of_a_training(home: StackHome, *, say: Callable[[str], None]) -> Distu
         return Disturbed(kind=Kind.KILL, victim="trainer", over_ms=over_ms)
     say("SIGKILL of a training")
     give_up_at = time.monotonic() + _TAKEN_UP_PATIENCE_S
-    while set(home.trainings()) <= {killed} and time.monotonic() < give_up_at:
-        time.sleep(0.1)
-    went_on_ms = _now_ms() if home.trainings() else None
-    return Disturbed(kind=Kind.KILL, victim=TRAINING, over_ms=over_ms, went_on_ms=went_on_ms)
+    # The killed process is no more when it is told to be: whoever does this job from now on took it up.
+    while not (taken_up := any(job_of(pid) == killed for pid in home.trainings())):
+        if time.monotonic() > give_up_at:
+            break
+        time.sleep(0.05)
+    return Disturbed(kind=Kind.KILL, victim=TRAINING, over_ms=over_ms, went_on_ms=_now_ms() if taken_up else None)
 
 
 def _now_ms() -> float:

@@ -204,16 +204,19 @@ class StackHome:
         marker = str(self.folder).encode()
         return [pid for pid in _job_processes() if marker in _environment_of(pid)]
 
-    def kill_a_training(self, *, patience_s: float) -> int | None:
-        """Wait for a training, SIGKILL it and return its process id; None where none came."""
+    def kill_a_training(self, *, patience_s: float) -> dict[str, Any] | None:
+        """Wait for a training, SIGKILL it and return its job; None where none came."""
         give_up_at = time.monotonic() + patience_s
         while time.monotonic() < give_up_at:
             for pid in self.trainings():
+                job = job_of(pid)
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
-                return pid
+                while pid in self.trainings():
+                    time.sleep(0.01)
+                return job
             time.sleep(0.1)
         return None
 
@@ -247,6 +250,16 @@ class StackHome:
                 if time.monotonic() > give_up_at:
                     raise
                 time.sleep(0.5)
+
+
+def job_of(pid: int) -> dict[str, Any]:
+    """Return the job that a process was started for, empty where it is gone."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        job: dict[str, Any] = json.loads(arguments[arguments.index(b"--job") + 1])
+    except (OSError, ValueError):
+        return {}
+    return job
 
 
 def _job_processes() -> Iterable[int]:

@@ -53,12 +53,13 @@ class Person:
         self._twice(self._policy.CancelRun, policy_pb2.CancelRunRequest(tenant="default", run_id=run_id))
         assert self._state(run_id) is RunState.CANCELLED
 
-    def top_up(self, run_id: str, *, request_id: str) -> None:
-        # It may have spent what was added before anybody looks: how much that was is claimed at the end.
-        self._twice(
-            self._policy.ResumeRun,
-            policy_pb2.ResumeRunRequest(tenant="default", run_id=run_id, add_calls=ADDED_CALLS, request_id=request_id),
+    def top_up(self, name: str, run_id: str, *, request_id: str) -> None:
+        """Ask for the same addition by a call and by a command. How much was added is claimed at the end."""
+        self._policy.ResumeRun(
+            policy_pb2.ResumeRunRequest(tenant="default", run_id=run_id, add_calls=ADDED_CALLS, request_id=request_id)
         )
+        ended = self._stack.command("resume", name, "--add-calls", str(ADDED_CALLS), "--request-id", request_id)
+        assert ended.code == 0, ended.err
 
     def _twice(self, command: Callable[[Any], object], request: object) -> None:
         for _ in range(2):
@@ -96,6 +97,8 @@ def test_commands_given_while_a_service_is_away_bring_every_run_to_its_right_end
     _every_command_is_refused(stack, person, steady=steady, doomed=doomed[-1], poor=poor)
     TRAINER.begin(stack)
     GATEWAYS.end(stack)
+    stack.wait_for(poor, RunState.PAUSED)
+    assert len(begun_calls(stack.engine, run_id=poor)) == ADDED_CALLS
     _every_command_is_obeyed(stack, person, steady=steady, doomed=doomed[-1], poor=poor)
     doomed.append(submit("doomed-2"))
     POLICY.begin(stack)
@@ -129,7 +132,7 @@ def _every_command_is_refused(stack: StackHome, person: Person, *, steady: str, 
         lambda: person.pause(steady),
         lambda: person.resume(steady),
         lambda: person.cancel(doomed),
-        lambda: person.top_up(poor, request_id="refused"),
+        lambda: person.top_up("poor", poor, request_id="refused"),
     ]
     for command in commands:
         with pytest.raises(DependencyUnavailable):
@@ -148,7 +151,7 @@ def _every_command_is_obeyed(stack: StackHome, person: Person, *, steady: str, d
     person.pause(steady)
     person.cancel(doomed)
     stopped = begun()
-    person.top_up(poor, request_id=f"{doomed}'s hour")
+    person.top_up("poor", poor, request_id=f"{doomed}'s hour")
     time.sleep(_QUIET_S)
     assert begun() == stopped
     person.resume(steady)

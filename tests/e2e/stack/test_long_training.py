@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from baldistill.events.facts import RunState
 from tests.stack.artifacts import data_files, differing
-from tests.stack.stack_home import StackHome
+from tests.stack.stack_home import StackHome, job_of
 from tests.stack.waiting import wait_until
 from tests.stack.workload import Workload
 
@@ -59,7 +57,7 @@ def test_a_killed_trainer_leaves_no_orphan_and_its_training_is_taken_up(
     for _ in range(2):
         (training,) = wait_until(trains)
         stack.kill_service("trainer")
-        wait_until(_Gone(stack, training), timeout_s=10)
+        wait_until(_Gone(stack, training), timeout_s=60)
         stack.start_service("trainer")
     stack.wait_for(run_id, RunState.COMPLETED)
     assert differing(data_files(stack.store, tenant="default", run_id=run_id), workload.reference(0)) == []
@@ -80,16 +78,6 @@ def _training_of(stack: StackHome, run_id: str) -> Callable[[], list[int]]:
     """Return what tells the processes that train a stage of this run; evaluating stage 0 is none."""
 
     def trains() -> list[int]:
-        return [pid for pid in stack.trainings() if (job := _job_of(pid)).get("run_id") == run_id and job["stage"] > 0]
+        return [pid for pid in stack.trainings() if (job := job_of(pid)).get("run_id") == run_id and job["stage"] > 0]
 
     return trains
-
-
-def _job_of(pid: int) -> dict[str, Any]:
-    """Return the job that a process was started for, empty where it is gone."""
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        job: dict[str, Any] = json.loads(arguments[arguments.index(b"--job") + 1])
-    except (OSError, ValueError):
-        return {}
-    return job
