@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from baldistill.local_stack.debian import install_package
+from baldistill.local_stack.debian import find_or_install
 from baldistill.local_stack.kubernetes.programs import kubernetes_program
-from baldistill.local_stack.server_process import ServerMissing, ServerProcess, free_port
+from baldistill.local_stack.server_process import ServerProcess, free_port
 
 _VERSIONS = Path(__file__).parent.parent / "versions.toml"
 _TOKEN = "an-admin-on-the-loopback"  # noqa: S105  (only processes of this machine reach it)
@@ -120,13 +120,8 @@ def _scheduler(folder: Path, kubeconfig: Path) -> ServerProcess:
 
 
 def _etcd_program() -> Path:
-    found = shutil.which("etcd")
-    if found is None:
-        install_package(tomllib.loads(_VERSIONS.read_text())["etcd"]["package"], wanted_for="etcd")
-        found = shutil.which("etcd")
-    if found is None:
-        raise ServerMissing("etcd was installed but is not on the PATH; look for `etcd` and add its folder")
-    return Path(found)
+    package = tomllib.loads(_VERSIONS.read_text())["etcd"]["package"]
+    return Path(find_or_install(package, wanted_for="etcd", find=lambda: shutil.which("etcd")))
 
 
 def _make_keys(folder: Path) -> None:

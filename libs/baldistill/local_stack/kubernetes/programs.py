@@ -12,6 +12,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+from baldistill.local_stack.installing import cache_folder
 from baldistill.local_stack.server_process import ServerFailed, ServerMissing
 
 PROGRAMS = ("kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -35,7 +36,7 @@ def kubernetes_program(name: str) -> Path:
 
     It lies in `~/.cache/baldistill/kubernetes/<version>` (BALDISTILL_CACHE instead of `~/.cache/baldistill`).
     """
-    cache = Path(os.environ.get("BALDISTILL_CACHE") or Path.home() / ".cache" / "baldistill")
+    cache = cache_folder()
     binary = cache / "kubernetes" / kubernetes_version() / name
     if binary.is_file():
         return binary
