@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Neither the time of an example nor that of drawing it is a claim of any test.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 TIERS = {"unit", "contracts", "integration", "e2e"}
 TESTS = Path(__file__).parent
