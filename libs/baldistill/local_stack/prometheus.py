@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from baldistill.local_stack.debian import find_or_install
-from baldistill.local_stack.server_process import ServerProcess
+from baldistill.local_stack.server_process import ServerMissing, ServerProcess
 
 _VERSIONS = Path(__file__).with_name("versions.toml")
 _READY_TIMEOUT_S = 2.0
