@@ -8,11 +8,9 @@ from baldistill.artifacts.ports import ArtifactRef, ArtifactStore
 from baldistill.errors import InvalidInput
 from baldistill.specs.frozen import load_frozen_run
 from services.teacher_gateway.errors import BudgetMissing
-from services.teacher_gateway.ledger.budgets import Amounts, BudgetPath, BudgetState, BudgetStatus, Ceilings
+from services.teacher_gateway.ledger.budgets import NOTHING, Amounts, BudgetPath, BudgetState, BudgetStatus, Ceilings
 from services.teacher_gateway.ports import Ledger
 from services.teacher_gateway.run_budgets import ensure_run_budget, run_path
-
-_NOTHING = Amounts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +44,7 @@ def change_budget(change: BudgetChange, *, ledger: Ledger, store: ArtifactStore,
         ledger.freeze(change.path, fence=change.fence, actor=actor)
     if change.ceilings is not None:
         ledger.set_ceilings(change.path, change.ceilings, actor=actor)
-    if change.add != _NOTHING:
+    if change.add != NOTHING:
         added = {"calls": change.add.calls, "tokens": change.add.tokens, "nano_usd": change.add.nano_usd}
         ledger.top_up(change.path, **added, request_id=change.request_id, actor=actor)
     if change.state is BudgetState.OPEN:
@@ -63,7 +61,7 @@ def status_of(path: BudgetPath, *, ledger: Ledger) -> BudgetStatus:
 
 
 def _check(change: BudgetChange) -> None:
-    if change.add != _NOTHING and not change.request_id:
+    if change.add != NOTHING and not change.request_id:
         raise InvalidInput("what is added needs an id, so that it is added once", field="request_id")
     if change.state is BudgetState.CLOSED:
         raise InvalidInput("a budget is closed by what a provider bills, not by a caller", field="state")

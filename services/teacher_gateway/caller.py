@@ -43,7 +43,7 @@ from services.teacher_gateway.verdicts import (
 
 __all__ = ["Answered", "Outcome", "RequestBusy", "TeacherCaller", "Unanswered"]
 
-# A hold is marked SENT by the thread that reserved it, milliseconds later; this is for a machine that stalls.
+# Where a reserve is not the mark as well: milliseconds lie between them; this is for a machine that stalls.
 _SEND_WITHIN_MS = 30_000
 # Waiting for another caller's attempt, or for held money: short against a call of a second.
 _POLL_S = 0.1
@@ -177,7 +177,7 @@ class TeacherCaller:
         if not isinstance(reserved, Reserved):
             return reserved
         try:
-            may_leave = await self._effects.mark_sent(reserved)
+            may_leave = reserved.sent or await self._effects.mark_sent(reserved)
         except RetryableError:
             # Marked or not, nothing has left: what is held is given back as soon as the database can be told.
             self._effects.keep(reserved, _NOT_SENT)
@@ -200,6 +200,8 @@ class TeacherCaller:
             price_version=self._price_version,
             send_within_ms=_SEND_WITHIN_MS,
             call_timeout_ms=int(self._teacher.timeout_s * 1000),
+            # Nothing lies between the reserve and the first byte, so both are one commit.
+            send_at_once=True,
         )
         outcome = await self._effects.reserve(wanted)
         match outcome:

@@ -158,6 +158,7 @@ class Ledger(Protocol):
     def reserve(self, requests: Sequence[ReserveRequest]) -> list[ReserveOutcome]:
         """Hold each request's worst case in all budgets from root to leaf, or refuse that request alone.
 
+        A request that is sent at once is marked SENT as well: its bytes may leave when this returns, and only then.
         Raises BudgetMissing where a run has no budget; then none of the group is held.
         """
 
@@ -195,3 +196,16 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """End this owner. Idempotent."""
+
+
+class AsyncLedger(Ledger, Protocol):
+    """A ledger for coroutines as well. What a cancelled caller's reserve got is given back."""
+
+    async def reserve_async(self, requests: Sequence[ReserveRequest]) -> list[ReserveOutcome]:
+        """As `reserve`."""
+
+    async def mark_sent_async(self, reserved: Reserved) -> bool:
+        """As `mark_sent`."""
+
+    async def book_async(self, reserved: Reserved, booking: Booking) -> HoldState:
+        """As `book`. Goes on where the caller is cancelled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from baldistill.database.engine import reading, writing
 from baldistill.tasks.bounds import CallBound
 from baldistill.testing.databases import DATABASE_KINDS, StoppedClock, new_location, open_test_database
 from services.teacher_gateway.adapters import sql_holds
+from services.teacher_gateway.adapters.sql_counters import lock_windows
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.adapters.sql_replies import count_replies, delete_replies
+from services.teacher_gateway.adapters.sql_settlement import windows_of_hold
 from services.teacher_gateway.errors import BudgetMissing, CeilingTooLow, FencedOff, TopUpChanged
 from services.teacher_gateway.ledger.budgets import (
     Amounts,
@@ -91,7 +95,9 @@ def ledger(open_ledger: Callable[[], SqlLedger]) -> SqlLedger:
     return ledger
 
 
-def wanted(key: str, *, path: BudgetPath = LEAF, prompt: str = "p", bound: CallBound = BOUND) -> ReserveRequest:
+def wanted(
+    key: str, *, path: BudgetPath = LEAF, prompt: str = "p", bound: CallBound = BOUND, send_at_once: bool = False
+) -> ReserveRequest:
     return ReserveRequest(
         request_key=key,
         prompt_sha256=prompt,
@@ -100,6 +106,7 @@ def wanted(key: str, *, path: BudgetPath = LEAF, prompt: str = "p", bound: CallB
         price_version="v1",
         send_within_ms=10_000,
         call_timeout_ms=60_000,
+        send_at_once=send_at_once,
     )
 
 
@@ -280,6 +287,105 @@ def test_an_expired_hold_never_leaves(ledger: SqlLedger, clock: StoppedClock) ->
     assert not ledger.mark_sent(reserved)
 
 
+def test_a_reserve_that_is_sent_at_once_is_marked_with_it(ledger: SqlLedger, clock: StoppedClock) -> None:
+    reserved = held(ledger, "k", send_at_once=True)
+    assert reserved.sent
+    assert [one.state for one in ledger.attempts(RUN)] == [HoldState.SENT]
+    # It leaves once, by whoever reserved it.
+    assert not ledger.mark_sent(reserved)
+    clock.advance(11)  # the time within which another hold must be marked
+    assert ledger.sweep(trust_leases=True) == 0
+    assert ledger.book(reserved, answered()) is HoldState.SETTLED
+    assert status(ledger).spent == Amounts(calls=1, tokens=30, nano_usd=150)
+
+
+def test_a_late_answer_stops_also_what_would_be_sent_at_once(ledger: SqlLedger) -> None:
+    first = held(ledger, "k", send_at_once=True)
+    ledger.book(first, UNKNOWN)
+    ledger.book(first, answered("late"))
+    (outcome,) = ledger.reserve([wanted("k", send_at_once=True)])
+    assert isinstance(outcome, AlreadyStored)
+
+
+def test_a_dead_owners_call_that_was_sent_at_once_is_unknown(
+    ledger: SqlLedger, open_ledger: Callable[[], SqlLedger], clock: StoppedClock
+) -> None:
+    silent = open_ledger()
+    held(silent, "k", send_at_once=True)
+    clock.advance(59)  # the call may last 60 s
+    assert ledger.sweep(trust_leases=True) == 0
+    clock.advance(2)
+    assert ledger.sweep(trust_leases=True) == 1
+    assert status(ledger).unknown.calls == 1
+
+
+def test_callers_of_one_group_get_each_their_own_answer(ledger: SqlLedger) -> None:
+    # Many threads: whatever meets in one transaction, a ceiling, a missing budget and a number that no column holds are
+    # the affair of who asked.
+    ledger.set_ceilings(RUN, Ceilings(calls=20), actor="test")
+    nowhere = BudgetPath(tenant="acme", run_id="nobody-made-it")
+    free = BudgetPath(tenant="acme", run_id="free")
+    ledger.ensure_budget(free, ceilings=Ceilings(), actor="test")
+    endless = CallBound(calls=1, prompt_tokens=2**70, completion_tokens=0, nano_usd=0)
+
+    def one_call(number: int) -> str:
+        key = f"k{number}"
+        try:
+            if number % 8 == 6:
+                held(ledger, key, path=nowhere)
+            elif number % 8 == 7:
+                held(ledger, key, bound=endless, path=free)
+            (outcome,) = ledger.reserve([wanted(key, send_at_once=True)])
+        except BudgetMissing:
+            return "missing"
+        except (OverflowError, SQLAlchemyError):
+            return "too large"
+        if isinstance(outcome, Refused):
+            return "refused"
+        assert isinstance(outcome, Reserved)
+        return ledger.book(outcome, answered()).value
+
+    with ThreadPoolExecutor(max_workers=16) as threads:
+        ends = list(threads.map(one_call, range(64)))
+    assert {end: ends.count(end) for end in set(ends)} == {"missing": 8, "too large": 8, "settled": 20, "refused": 28}
+    assert status(ledger).spent == Amounts(calls=20, tokens=600, nano_usd=3000)
+    assert status(ledger).held == Amounts()
+
+
+def test_coroutines_share_groups_as_threads_do(ledger: SqlLedger) -> None:
+    ledger.set_ceilings(RUN, Ceilings(calls=10), actor="test")
+
+    async def one_call(number: int) -> bool:
+        (outcome,) = await ledger.reserve_async([wanted(f"k{number}")])
+        if not isinstance(outcome, Reserved):
+            return False
+        assert await ledger.mark_sent_async(outcome)
+        return await ledger.book_async(outcome, answered()) is HoldState.SETTLED
+
+    async def all_calls() -> list[bool]:
+        return await asyncio.gather(*(one_call(number) for number in range(30)))
+
+    assert sum(asyncio.run(all_calls())) == 10
+    assert status(ledger).spent.calls == 10
+
+
+def test_what_a_cancelled_caller_reserved_is_given_back(ledger: SqlLedger) -> None:
+    async def hang_up() -> None:
+        asking = asyncio.create_task(ledger.reserve_async([wanted("k", send_at_once=True)]))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(hang_up())
+    # The next group, here the keeper's, gives it back: nothing was sent.
+    ledger.reserve([])
+    ledger.beat()
+    assert status(ledger).held == Amounts()
+    assert {one.state for one in ledger.attempts(RUN)} <= {HoldState.RELEASED}
+    assert held(ledger, "k").attempt in (1, 2)
+
+
 def test_a_frozen_budget_sends_and_reserves_nothing(ledger: SqlLedger) -> None:
     before = held(ledger, "k")
     ledger.freeze(RUN, actor="anna")
@@ -457,7 +563,10 @@ def test_a_freeze_waits_for_a_mark_under_way_and_stops_every_later_one(ledger: S
     def mark_slowly() -> float:
         with writing(engine) as connection:
             now_ms = StoppedClock().now_ms(connection)
-            assert sql_holds.mark_sent(connection, first, mark_id="m", owner_id=ledger.owner_id, now_ms=now_ms)
+            ids = {first.hold_id}
+            holds = sql_holds.holds_by_id(connection, ids)
+            lock_windows(connection, windows_of_hold(holds[first.hold_id]))
+            assert sql_holds.mark_sent(connection, ids, mark_id="m", owner_id=ledger.owner_id, now_ms=now_ms) == ids
             marked.set()
             time.sleep(0.3)
             return time.monotonic()
@@ -540,6 +649,7 @@ import os, sys
 from pathlib import Path
 from baldistill.tasks.bounds import CallBound
 from baldistill.testing.databases import open_test_database
+from services.teacher_gateway.adapters.sql_counters import lock_windows
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.ledger.budgets import BudgetPath, Ceilings
 from services.teacher_gateway.ledger.holds import ReserveRequest
@@ -580,6 +690,7 @@ RACING_OWNER = """
 import sys
 from baldistill.tasks.bounds import CallBound
 from baldistill.testing.databases import open_test_database
+from services.teacher_gateway.adapters.sql_counters import lock_windows
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.ledger.budgets import BudgetPath
 from services.teacher_gateway.ledger.holds import Booking, HoldState, Reply, Reserved, ReserveRequest

@@ -29,14 +29,12 @@ _METER = Ceilings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WindowIds:
-    """The windows of a chain, root first, with the scope of each."""
+class WindowPlace:
+    """A budget's window. What of it never changes."""
 
-    by_scope: Mapping[Scope, int]
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        return tuple(self.by_scope.values())
+    window_id: int
+    kind: WindowKind
+    start_ms: int
 
 
 def find_budget(connection: Connection, path: BudgetPath) -> Mapping[str, Any] | None:
@@ -85,21 +83,21 @@ def make_budget(
     )
 
 
-def windows_of(connection: Connection, path: BudgetPath, *, now_ms: int) -> WindowIds:
-    """Return the current windows of a chain, made at first use. Stages and domains become meters at first use.
+def window_of(connection: Connection, path: BudgetPath, *, now_ms: int) -> WindowPlace:
+    """Return a budget's current window, made at first use. Stages and domains become meters at first use.
 
-    Raises BudgetMissing where the tenant or the run has no budget.
+    Raises BudgetMissing where a tenant or a run has no budget.
     """
-    by_scope: dict[Scope, int] = {}
-    for level in path.chain:
-        budget = find_budget(connection, level)
-        if budget is None:
-            if level.scope in (Scope.TENANT, Scope.RUN):
-                raise BudgetMissing(path=level)
-            make_budget(connection, level, ceilings=_METER, window=WindowKind.LIFETIME, actor="ledger", now_ms=now_ms)
-            budget = required_budget(connection, level)
-        by_scope[level.scope] = _window_of(connection, budget, now_ms=now_ms)
-    return WindowIds(by_scope=by_scope)
+    budget = find_budget(connection, path)
+    if budget is None:
+        if path.scope in (Scope.TENANT, Scope.RUN):
+            raise BudgetMissing(path=path)
+        make_budget(connection, path, ceilings=_METER, window=WindowKind.LIFETIME, actor="ledger", now_ms=now_ms)
+        budget = required_budget(connection, path)
+    kind = WindowKind(budget["window_kind"])
+    return WindowPlace(
+        window_id=_window_of(connection, budget, now_ms=now_ms), kind=kind, start_ms=window_start_ms(kind, now_ms)
+    )
 
 
 def lock_budget(connection: Connection, path: BudgetPath) -> Mapping[str, Any]:

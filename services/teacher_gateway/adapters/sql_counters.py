@@ -5,25 +5,36 @@ Nothing here reads a counter, decides, and writes: SELECT ... FOR UPDATE is sile
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, true, update
 
+from baldistill.database.membership import is_one_of
 from services.teacher_gateway.adapters.sql_tables import WINDOWS
-from services.teacher_gateway.ledger.budgets import UNITS, Amounts, BudgetState
+from services.teacher_gateway.ledger.budgets import NOTHING, UNITS, Amounts, BudgetState, Ceilings
+from services.teacher_gateway.ledger.granting import Standing, plus
 
+_EVERY_COUNTER = [(f"{kind}_{unit}", kind, unit) for kind in ("held", "spent", "unknown") for unit in UNITS]
+_SHIFT = (
+    update(WINDOWS)
+    .where(WINDOWS.c.window_id == bindparam("of_window"))
+    .values({counter: WINDOWS.c[counter] + bindparam(f"{counter}_more") for counter, _, _ in _EVERY_COUNTER})
+)
 # Every connection of the process tree sorts its row locks by this, so that no two groups wait for each other.
 _LOCK_ORDER = WINDOWS.c.window_id
 
 
-def lock_windows(connection: Connection, window_ids: Iterable[int]) -> None:
-    """Take the row locks of a whole group in one order, before any hold of it is touched.
+def lock_windows(connection: Connection, window_ids: Iterable[int]) -> dict[int, Standing]:
+    """Take the row locks of a whole group in one order, before any hold of it is touched. Return what stands in them.
 
     The counters' correctness does not depend on it: it is against deadlocks, and lets a repeated transaction wait for its
-    own earlier one. As strong as an update needs, and no stronger: marks under way (`share_windows_of_hold`) are not waited for.
+    own earlier one. As strong as an update needs, and no stronger.
     """
-    wanted = select(_LOCK_ORDER).where(_LOCK_ORDER.in_(sorted(set(window_ids)))).order_by(_LOCK_ORDER)
-    connection.execute(wanted.with_for_update(key_share=True)).all()
+    wanted = select(WINDOWS).where(is_one_of(connection, WINDOWS.c.window_id, sorted(set(window_ids))))
+    locked = wanted.order_by(_LOCK_ORDER).with_for_update(key_share=True)
+    return {row["window_id"]: _standing(row) for row in connection.execute(locked).mappings()}
 
 
 def lock_windows_of_budget(connection: Connection, budget_id: int) -> None:
@@ -32,46 +43,47 @@ def lock_windows_of_budget(connection: Connection, budget_id: int) -> None:
     connection.execute(wanted.with_for_update()).all()
 
 
-def try_hold(connection: Connection, window_id: int, amounts: Amounts) -> bool:
-    """Hold amounts in one window where it is open and its ceilings allow it; else change nothing, return False."""
+def fits(amounts: Mapping[str, Any]) -> ColumnElement[bool]:
+    """Return the guard of a reserve: the condition that amounts, by unit, fit beside what a window has spent and held."""
     columns = WINDOWS.c
-    fits = and_(
+    return and_(
         true(),
         *(
             or_(
                 columns[f"ceiling_{unit}"].is_(None),
-                columns[f"spent_{unit}"] + columns[f"held_{unit}"] + getattr(amounts, unit)
-                <= columns[f"ceiling_{unit}"],
+                columns[f"spent_{unit}"] + columns[f"held_{unit}"] + amounts[unit] <= columns[f"ceiling_{unit}"],
             )
             for unit in UNITS
         ),
     )
-    statement = (
-        update(WINDOWS)
-        .where(columns.window_id == window_id, columns.state == BudgetState.OPEN.value, fits)
-        .values({f"held_{unit}": columns[f"held_{unit}"] + getattr(amounts, unit) for unit in UNITS})
-    )
-    return connection.execute(statement).rowcount == 1
 
 
-def move(
-    connection: Connection,
-    window_ids: Sequence[int],
-    *,
-    held: Amounts = Amounts(),  # noqa: B008  (frozen)
-    spent: Amounts = Amounts(),  # noqa: B008
-    unknown: Amounts = Amounts(),  # noqa: B008
-) -> None:
-    """Add (negative: take away) amounts to counters of windows, whose locks the caller took."""
-    columns = WINDOWS.c
-    changes = {
-        f"{counter}_{unit}": columns[f"{counter}_{unit}"] + getattr(amounts, unit)
-        for counter, amounts in (("held", held), ("spent", spent), ("unknown", unknown))
-        for unit in UNITS
-        if getattr(amounts, unit)
-    }
-    if changes:
-        connection.execute(update(WINDOWS).where(columns.window_id.in_(window_ids)).values(changes))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """What is added to (negative: taken from) the counters of a window."""
+
+    held: Amounts = NOTHING
+    spent: Amounts = NOTHING
+    unknown: Amounts = NOTHING
+
+    def __add__(self, other: Shift) -> Shift:
+        return Shift(
+            held=plus(self.held, other.held),
+            spent=plus(self.spent, other.spent),
+            unknown=plus(self.unknown, other.unknown),
+        )
+
+
+def shift_windows(connection: Connection, shifts: Mapping[int, Shift]) -> bool:
+    """Change the counters of many windows, whose locks the caller took. False: not all of them are there."""
+    rows = [
+        {
+            "of_window": window_id,
+            **{f"{counter}_more": getattr(getattr(shift, kind), unit) for counter, kind, unit in _EVERY_COUNTER},
+        }
+        for window_id, shift in sorted(shifts.items())
+    ]
+    return not rows or connection.execute(_SHIFT, rows).rowcount == len(rows)
 
 
 def unit_that_refused(window: Row[tuple[object, ...]], amounts: Amounts) -> str:
@@ -87,3 +99,15 @@ def unit_that_refused(window: Row[tuple[object, ...]], amounts: Amounts) -> str:
 def negated(amounts: Amounts) -> Amounts:
     """Return the amounts with their signs changed."""
     return Amounts(calls=-amounts.calls, tokens=-amounts.tokens, nano_usd=-amounts.nano_usd)
+
+
+def _standing(row: Mapping[Any, Any]) -> Standing:
+    def amounts(counter: str) -> Amounts:
+        return Amounts(**{unit: int(row[f"{counter}_{unit}"]) for unit in UNITS})
+
+    return Standing(
+        state=BudgetState(row["state"]),
+        ceilings=Ceilings(**{unit: row[f"ceiling_{unit}"] for unit in UNITS}),
+        spent=amounts("spent"),
+        held=amounts("held"),
+    )

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, exists, select, update
 
+from baldistill.database.membership import is_one_of
 from services.teacher_gateway.adapters.sql_budgets import find_budget, record
-from services.teacher_gateway.adapters.sql_counters import lock_windows, move, negated
-from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, settle, windows_of_hold
+from services.teacher_gateway.adapters.sql_counters import Shift, lock_windows, negated, shift_windows
+from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, bound_of, settle, windows_of_hold
 from services.teacher_gateway.adapters.sql_tables import HOLDS, REPLIES, WINDOWS
-from services.teacher_gateway.ledger.budgets import Amounts, BudgetPath, BudgetState
-from services.teacher_gateway.ledger.holds import Attempt, Booking, HoldState, Reserved
+from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetState
+from services.teacher_gateway.ledger.holds import Attempt, Booking, HoldState
 
 
-def mark_sent(connection: Connection, reserved: Reserved, *, mark_id: str, owner_id: str, now_ms: int) -> bool:
-    """HELD -> SENT, where the hold is still ours, its budgets are open, and no late answer made it needless.
+def holds_by_id(connection: Connection, hold_ids: Collection[int]) -> dict[int, Mapping[Any, Any]]:
+    """Return holds as they are now; of each only its state and outcome ever change."""
+    if not hold_ids:
+        return {}
+    rows = connection.execute(select(HOLDS).where(is_one_of(connection, HOLDS.c.hold_id, hold_ids))).mappings()
+    return {row["hold_id"]: row for row in rows}
 
-    mark_id: names this mark; repeated under the same name it finds itself.
+
+def mark_sent(
+    connection: Connection, hold_ids: Collection[int], *, mark_id: str, owner_id: str, now_ms: int
+) -> set[int]:
+    """HELD -> SENT, where a hold is still ours, its budgets are open, and no late answer made it needless.
+
+    The caller took the locks of their windows: who freezes waits for us, so that nothing is marked after a freeze returned.
+    mark_id: names these marks; repeated under the same name they find themselves.   Return the holds that are marked.
     """
-    # Who freezes waits for us from here on, so that nothing is marked after a freeze returned.
-    share_windows_of_hold(connection, reserved.hold_id)
     columns = HOLDS.c
     not_open = exists().where(
         WINDOWS.c.window_id.in_([columns[name] for name in WINDOW_COLUMNS.values()]),
         WINDOWS.c.state != BudgetState.OPEN.value,
     )
     answered = exists().where(REPLIES.c.request_key == columns.request_key)
+    wanted = is_one_of(connection, columns.hold_id, hold_ids)
     statement = (
         update(HOLDS)
         .where(
-            columns.hold_id == reserved.hold_id,
+            wanted,
             columns.owner_id == owner_id,
             columns.state == HoldState.HELD.value,
             columns.expires_at_ms > now_ms,
@@ -45,23 +56,17 @@ def mark_sent(connection: Connection, reserved: Reserved, *, mark_id: str, owner
             deadline_at_ms=columns.deadline_at_ms - columns.expires_at_ms + now_ms,
         )
     )
-    if connection.execute(statement).rowcount == 1:
-        return True
-    marked = select(columns.hold_id).where(
-        columns.hold_id == reserved.hold_id, columns.mark_id == mark_id, columns.state == HoldState.SENT.value
-    )
-    return connection.execute(marked).first() is not None
+    connection.execute(statement)
+    marked = select(columns.hold_id).where(wanted, columns.mark_id == mark_id, columns.state == HoldState.SENT.value)
+    return set(connection.execute(marked).scalars())
 
 
-def book(connection: Connection, reserved: Reserved, booking: Booking, *, now_ms: int) -> HoldState:
-    """End an attempt once; a settlement also corrects an UNKNOWN. Return the state that stands."""
-    wanted = select(HOLDS).where(HOLDS.c.hold_id == reserved.hold_id)
-    hold = connection.execute(wanted).mappings().one()
-    # A hold's windows never change, so they can be read before they are locked.
-    lock_windows(connection, windows_of_hold(hold))
+def book_one(connection: Connection, hold: Mapping[Any, Any], booking: Booking, *, now_ms: int) -> HoldState:
+    """End an attempt, whose windows are locked, once; a settlement also corrects an UNKNOWN. Return the state that stands."""
     if _book_locked(connection, hold, booking, now_ms=now_ms):
         return booking.state
-    return HoldState(connection.execute(wanted.with_only_columns(HOLDS.c.state)).scalar_one())
+    mine = select(HOLDS.c.state).where(HOLDS.c.hold_id == hold["hold_id"])
+    return HoldState(connection.execute(mine).scalar_one())
 
 
 def sweep_owner(connection: Connection, owner_id: str, *, deadline_before_ms: int | None, now_ms: int) -> int:
@@ -131,12 +136,12 @@ def _book_locked(
     before = _end(connection, hold["hold_id"], booking, now_ms=now_ms, only_from=only_from)
     if before is None:
         return False
-    bound = Amounts(calls=1, tokens=int(hold["bound_tokens"]), nano_usd=int(hold["bound_nano_usd"]))
-    windows = windows_of_hold(hold)
+    bound = bound_of(hold)
     if booking.state is HoldState.RELEASED:
-        move(connection, windows, held=negated(bound))
+        shift_windows(connection, dict.fromkeys(windows_of_hold(hold), Shift(held=negated(bound))))
     elif booking.state is HoldState.UNKNOWN:
-        move(connection, windows, held=negated(bound), spent=bound, unknown=bound)
+        lost = Shift(held=negated(bound), spent=bound, unknown=bound)
+        shift_windows(connection, dict.fromkeys(windows_of_hold(hold), lost))
     else:
         settle(connection, hold, booking, bound=bound, before=before, now_ms=now_ms)
     return True
@@ -160,12 +165,3 @@ def _end(
         if connection.execute(statement).rowcount == 1:
             return before
     return None
-
-
-def share_windows_of_hold(connection: Connection, hold_id: int) -> None:
-    """Let nobody freeze a hold's windows until this transaction ends; their counters may change."""
-    windows_of_it = [HOLDS.c[name] for name in WINDOW_COLUMNS.values()]
-    joined = WINDOWS.join(HOLDS, WINDOWS.c.window_id.in_(windows_of_it))
-    wanted = select(WINDOWS.c.window_id).select_from(joined).where(HOLDS.c.hold_id == hold_id)
-    ordered = wanted.order_by(WINDOWS.c.window_id)
-    connection.execute(ordered.with_for_update(read=True, key_share=True, of=WINDOWS)).all()

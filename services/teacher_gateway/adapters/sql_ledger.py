@@ -1,4 +1,4 @@
-"""The Ledger port over SQL: one transaction per method, durable when it returns (DESIGN 4)."""
+"""The Ledger port over SQL, durable when a method returns; reserves, marks and bookings are committed in groups (DESIGN 4)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from sqlalchemy import Connection, Engine
 
 from baldistill.database.clock import DatabaseClock, ServerClock
+from baldistill.database.group_commit import GroupCommit
 from baldistill.database.transactions import reading, retrying
-from baldistill.errors import DependencyUnavailable
 from services.teacher_gateway.adapters import (
     sql_budget_changes,
     sql_budgets,
     sql_holds,
     sql_owners,
-    sql_reserves,
     sql_settlement,
 )
-from services.teacher_gateway.adapters.sql_counters import lock_windows
+from services.teacher_gateway.adapters.sql_groups import BookingWork, LedgerGroups, Marking, Reserving
 from services.teacher_gateway.adapters.sql_spend import spend_of
 from services.teacher_gateway.ledger.budgets import (
     UNITS,
@@ -59,6 +58,8 @@ class _Work(Protocol[_Result_co]):
 
 # The lease is three beats of 5 s (DESIGN 4), so that one late beat is no death.
 DEFAULT_LEASE_S = 15.0
+# How long a caller waits for its transaction: twice a lock's timeout and some; after that the database is away.
+_PATIENCE_S = 5.0
 
 
 def read_budget_tree(engine: Engine, path: BudgetPath, *, clock: DatabaseClock | None = None) -> list[BudgetStatus]:
@@ -93,6 +94,10 @@ class SqlLedger:
         self._closed = False
         self._owner = sql_owners.Owner(lock_folder=lock_folder, lease_s=lease_s)
         self._write(self._owner.register)
+        self._transaction = LedgerGroups(engine, clock=self._clock, owner_id=self.owner_id, one_writer=self._one_writer)
+        self._groups = GroupCommit(
+            self._transaction.do, unheard=self._transaction.unheard, patience_s=_PATIENCE_S, name="ledger"
+        )
 
     @property
     def owner_id(self) -> str:
@@ -162,16 +167,26 @@ class SqlLedger:
         self._change(path, change, actor=actor, action="reopen")
 
     def reserve(self, requests: Sequence[ReserveRequest]) -> list[ReserveOutcome]:
-        if self._closed:
-            raise DependencyUnavailable(dependency="ledger", reason="this process has closed it")
-        reserve_ids = [_new_id() for _ in requests]
-        return self._write(partial(self._reserve, requests, reserve_ids))
+        outcomes: list[ReserveOutcome] = self._groups.call(_reserving(requests))
+        return outcomes
 
     def mark_sent(self, reserved: Reserved) -> bool:
-        return self._write(partial(sql_holds.mark_sent, reserved=reserved, mark_id=_new_id(), owner_id=self.owner_id))
+        return bool(self._groups.call(Marking(reserved=reserved, mark_id=_new_id())))
 
     def book(self, reserved: Reserved, booking: Booking) -> HoldState:
-        return self._write(partial(sql_holds.book, reserved=reserved, booking=booking))
+        # Never refused for a queue: it is paid for, and there are no more of them than reserves were let in.
+        return HoldState(self._groups.call(BookingWork(reserved=reserved, booking=booking), refusable=False))
+
+    async def reserve_async(self, requests: Sequence[ReserveRequest]) -> list[ReserveOutcome]:
+        outcomes: list[ReserveOutcome] = await self._groups.call_async(_reserving(requests))
+        return outcomes
+
+    async def mark_sent_async(self, reserved: Reserved) -> bool:
+        return bool(await self._groups.call_async(Marking(reserved=reserved, mark_id=_new_id())))
+
+    async def book_async(self, reserved: Reserved, booking: Booking) -> HoldState:
+        work = BookingWork(reserved=reserved, booking=booking)
+        return HoldState(await self._groups.call_async(work, refusable=False))
 
     def find_reply(self, request_key: str) -> Reply | None:
         return self._read(lambda connection: sql_settlement.find_reply(connection, request_key))
@@ -181,6 +196,7 @@ class SqlLedger:
 
     def beat(self) -> None:
         self._write(self._owner.beat)
+        self._give_back_leftovers()
 
     def budget_tree(self, path: BudgetPath) -> list[BudgetStatus]:
         return read_budget_tree(self._engine, path, clock=self._clock)
@@ -200,9 +216,17 @@ class SqlLedger:
             return
         self._closed = True
         try:
+            self._give_back_leftovers()
+            self._groups.close()
             self._write(self._owner.end)
         finally:
+            self._groups.close()
             self._owner.release_lock()
+
+    def _give_back_leftovers(self) -> None:
+        """Do not wait for a caller's group where there is something to give back."""
+        if self._transaction.has_leftovers:
+            self._groups.call(_reserving([]))
 
     def _write(self, work: _Work[Result]) -> Result:
         """Do one transaction's work, at the database's time; again where it was lost."""
@@ -215,25 +239,6 @@ class SqlLedger:
 
     def _read(self, work: Callable[[Connection], Result]) -> Result:
         return retrying(self._engine, work, transaction=reading)
-
-    def _reserve(
-        self, requests: Sequence[ReserveRequest], reserve_ids: Sequence[str], connection: Connection, *, now_ms: int
-    ) -> list[ReserveOutcome]:
-        # In one order, as rows that are made here lock like others.
-        paths = sorted({request.path for request in requests}, key=lambda path: path.sort_key)
-        windows = {path: sql_budgets.windows_of(connection, path, now_ms=now_ms) for path in paths}
-        lock_windows(connection, (window_id for chain in windows.values() for window_id in chain.ids))
-        return [
-            sql_reserves.reserve_one(
-                connection,
-                request,
-                windows[request.path],
-                reserve_id=reserve_id,
-                owner_id=self.owner_id,
-                now_ms=now_ms,
-            )
-            for request, reserve_id in zip(requests, reserve_ids, strict=True)
-        ]
 
     def _change(self, path: BudgetPath, change: Change, *, actor: str, action: str) -> None:
         """Change a budget once, however often the transaction is repeated, and write it into the audit trail."""
@@ -266,6 +271,10 @@ class SqlLedger:
             return {} if sql_budget_changes.set_state(connection, budget, old=old, new=new) else None
 
         self._change(path, change, actor=actor, action=action)
+
+
+def _reserving(requests: Sequence[ReserveRequest]) -> Reserving:
+    return Reserving(requests=requests, reserve_ids=[_new_id() for _ in requests])
 
 
 def _new_id() -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 
 from baldistill.database.insertion import insert_once
 from services.teacher_gateway.adapters.sql_budgets import record
-from services.teacher_gateway.adapters.sql_counters import move, negated, unit_that_refused
+from services.teacher_gateway.adapters.sql_counters import Shift, negated, shift_windows, unit_that_refused
 from services.teacher_gateway.adapters.sql_tables import BUDGETS, HOLDS, REPLIES, WINDOWS
 from services.teacher_gateway.ledger.budgets import Amounts, BudgetState, Scope
 from services.teacher_gateway.ledger.holds import Booking, HoldState, Reply
@@ -20,8 +20,11 @@ WINDOW_COLUMNS = {scope: f"{scope.value}_window" for scope in Scope}
 def find_reply(connection: Connection, request_key: str) -> Reply | None:
     """Return a stored reply."""
     row = connection.execute(select(REPLIES).where(REPLIES.c.request_key == request_key)).mappings().first()
-    if row is None:
-        return None
+    return None if row is None else reply_of(row)
+
+
+def reply_of(row: Mapping[Any, Any]) -> Reply:
+    """Return a reply from its columns."""
     return Reply(
         attempt=row["attempt"],
         model=row["model"],
@@ -42,19 +45,15 @@ def settle(
     now_ms: int,
 ) -> None:
     """Book what a call used, or its bound, and store its reply. before: SENT, or UNKNOWN where the truth comes late."""
-    booked = Amounts(
-        calls=1,
-        tokens=bound.tokens if booking.tokens is None else booking.tokens,
-        nano_usd=bound.nano_usd if booking.nano_usd is None else booking.nano_usd,
-    )
+    booked = booked_amounts(booking, bound=bound)
     windows = windows_of_hold(hold)
-    if booked.tokens > bound.tokens or booked.nano_usd > bound.nano_usd:
+    if is_overbilled(booked, bound=bound):
         _close_overbilled(connection, hold, bound=bound, booked=booked, now_ms=now_ms)
     if before is HoldState.SENT:
-        move(connection, windows, held=negated(bound), spent=booked)
+        shift_windows(connection, dict.fromkeys(windows, Shift(held=negated(bound), spent=booked)))
     else:
         correction = Amounts(tokens=booked.tokens - bound.tokens, nano_usd=booked.nano_usd - bound.nano_usd)
-        move(connection, windows, unknown=negated(bound), spent=correction)
+        shift_windows(connection, dict.fromkeys(windows, Shift(unknown=negated(bound), spent=correction)))
         record(
             connection,
             actor="ledger",
@@ -70,6 +69,25 @@ def settle(
     _store_reply(connection, hold, booking, now_ms=now_ms)
 
 
+def bound_of(hold: Mapping[Any, Any]) -> Amounts:
+    """Return an attempt's worst case."""
+    return Amounts(calls=1, tokens=int(hold["bound_tokens"]), nano_usd=int(hold["bound_nano_usd"]))
+
+
+def booked_amounts(booking: Booking, *, bound: Amounts) -> Amounts:
+    """Return what a settlement books: the usage, or the bound where nobody said it."""
+    return Amounts(
+        calls=1,
+        tokens=bound.tokens if booking.tokens is None else booking.tokens,
+        nano_usd=bound.nano_usd if booking.nano_usd is None else booking.nano_usd,
+    )
+
+
+def is_overbilled(booked: Amounts, *, bound: Amounts) -> bool:
+    """True where a provider bills more than the worst case of a call."""
+    return booked.tokens > bound.tokens or booked.nano_usd > bound.nano_usd
+
+
 def windows_of_hold(hold: Mapping[Any, Any]) -> Sequence[int]:
     """Return the windows that an attempt is held in, root first."""
     return [hold[name] for name in WINDOW_COLUMNS.values() if hold[name] is not None]
@@ -77,9 +95,14 @@ def windows_of_hold(hold: Mapping[Any, Any]) -> Sequence[int]:
 
 def _store_reply(connection: Connection, hold: Mapping[Any, Any], booking: Booking, *, now_ms: int) -> None:
     """Keep the first answer: a later attempt of the same key may have answered before this one was known."""
+    insert_once(connection, REPLIES, reply_values(hold, booking, now_ms=now_ms), key=("request_key",))
+
+
+def reply_values(hold: Mapping[Any, Any], booking: Booking, *, now_ms: int) -> dict[str, object]:
+    """Return the row of a settled attempt's reply."""
     assert booking.reply is not None
     reply = booking.reply
-    values = {
+    return {
         "request_key": hold["request_key"],
         "attempt": hold["attempt"],
         "prompt_sha256": hold["prompt_sha256"],
@@ -90,7 +113,6 @@ def _store_reply(connection: Connection, hold: Mapping[Any, Any], booking: Booki
         "completion_tokens": reply.completion_tokens,
         "stored_at_ms": now_ms,
     }
-    insert_once(connection, REPLIES, values, key=("request_key",))
 
 
 def _close_overbilled(

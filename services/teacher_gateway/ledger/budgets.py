@@ -98,6 +98,9 @@ class Amounts:
     nano_usd: int = 0
 
 
+NOTHING = Amounts()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceilings:
     """What is allowed; None: unlimited, the budget is a meter in that unit."""

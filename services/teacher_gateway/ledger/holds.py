@@ -47,6 +47,7 @@ class ReserveRequest:
     """What is to be reserved. path: the leaf budget.   prompt_sha256: of all that decides the answer.
 
     send_within_ms: a hold not marked SENT by then never leaves.   call_timeout_ms: how long the call may last.
+    send_at_once: mark it SENT in the transaction that reserves it (ADR 30): its bytes leave as soon as that is durable.
     """
 
     request_key: str
@@ -56,6 +57,7 @@ class ReserveRequest:
     price_version: str
     send_within_ms: int
     call_timeout_ms: int
+    send_at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +74,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserved:
-    """The money is held; mark it SENT, then send."""
+    """The money is held; mark it SENT, then send. sent: that is done, the bytes may leave."""
 
     hold_id: int
     request_key: str
     attempt: int
+    sent: bool = False
 
     @property
     def request_id(self) -> str:

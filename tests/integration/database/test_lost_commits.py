@@ -97,6 +97,30 @@ def test_a_call_that_was_marked_and_booked_is_so_once(ledger: SqlLedger, proxy: 
 
 
 @EVERY_CUT
+def test_a_reserve_that_is_sent_at_once_is_so_once(ledger: SqlLedger, proxy: CuttingProxy, cut: Cut) -> None:
+    proxy.cut_next(cut)
+    (reserved,) = ledger.reserve([dataclasses.replace(wanted("a"), send_at_once=True)])
+    assert isinstance(reserved, Reserved)
+    assert (reserved.sent, proxy.cuts_done) == (True, 1)
+    assert [one.state for one in ledger.attempts(RUN)] == [HoldState.SENT]
+
+
+@EVERY_CUT
+def test_a_reserve_that_was_given_up_holds_nothing_once_the_database_is_back(
+    ledger: SqlLedger, proxy: CuttingProxy, cut: Cut
+) -> None:
+    proxy.cut_next(*[cut] * 5)  # as often as a transaction is tried
+    with pytest.raises(TransactionLost):
+        ledger.reserve([dataclasses.replace(wanted("a"), send_at_once=True)])
+    # Whatever was applied of it: nothing of it was sent.
+    ledger.beat()
+    assert ledger.budget_tree(RUN)[0].held == Amounts()
+    assert {one.state for one in ledger.attempts(RUN)} <= {HoldState.RELEASED}
+    (again,) = ledger.reserve([wanted("a")])
+    assert isinstance(again, Reserved)
+
+
+@EVERY_CUT
 def test_a_budget_is_made_and_topped_up_once(ledger: SqlLedger, engine: Engine, proxy: CuttingProxy, cut: Cut) -> None:
     other = BudgetPath(tenant="acme", run_id="r2")
     proxy.cut_next(cut)
