@@ -649,7 +649,6 @@ import os, sys
 from pathlib import Path
 from baldistill.tasks.bounds import CallBound
 from baldistill.testing.databases import open_test_database
-from services.teacher_gateway.adapters.sql_counters import lock_windows
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.ledger.budgets import BudgetPath, Ceilings
 from services.teacher_gateway.ledger.holds import ReserveRequest
@@ -690,7 +689,6 @@ RACING_OWNER = """
 import sys
 from baldistill.tasks.bounds import CallBound
 from baldistill.testing.databases import open_test_database
-from services.teacher_gateway.adapters.sql_counters import lock_windows
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.ledger.budgets import BudgetPath
 from services.teacher_gateway.ledger.holds import Booking, HoldState, Reply, Reserved, ReserveRequest
