@@ -1,23 +1,17 @@
-"""Greedy generation in batches: the student's own answers, for selection, evaluation and prediction."""
+"""Greedy answers of a student: for selection, evaluation and prediction, all by one engine (ADR 39)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from baldistill.student.batching import length_ordered_batches, padded_left
+from baldistill.student.batching import length_ordered_batches, shared_prefix
+from baldistill.student.decoding import Written, read_prefix, write_greedily
 from baldistill.student.loading import Student
+from baldistill.student.memory import halving_when_short, ignore_halving
+from baldistill.student.plain_decoding import write_plainly
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GeneratedAnswer:
-    """What a student wrote. token_ids: as generated, EOS not included, never re-encoded."""
-
-    token_ids: tuple[int, ...]
-    hit_length_limit: bool
+# Writes one batch of prompts, given by their numbers.
+_WriteBatch = Callable[[Sequence[int]], list[Written]]
 
 
 def generate_greedily(
@@ -26,57 +20,49 @@ def generate_greedily(
     *,
     max_new_tokens: int,
     batch_size: int,
+    cache_mib: int | None = None,
     on_answered: Callable[[int], None] | None = None,
-) -> list[GeneratedAnswer]:
+    on_halved: Callable[[int], None] = ignore_halving,
+) -> list[Written]:
     """Return one answer per prompt, in the order of the prompts.
 
-    Prompts of about equal length share a batch; a row that ends leaves its batch.
+    Prompts of about equal length share a batch: at most `batch_size`, and no more than `cache_mib` of keys and values.
+    What all prompts begin with is read once. Batches depend on the arguments alone.
     on_answered: told how many answers are complete after each batch.
+    on_halved: told how many rows did not fit into memory; they are done in two halves.
     """
-    answers: dict[int, GeneratedAnswer] = {}
-    for batch in length_ordered_batches([len(prompt) for prompt in prompts], batch_size=batch_size):
-        written = _generate_batch(student, [prompts[item] for item in batch], max_new_tokens=max_new_tokens)
-        answers |= dict(zip(batch, written, strict=True))
+    answers: dict[int, Written] = {}
+    write = _writer(student, prompts, max_new_tokens=max_new_tokens)
+    batches = length_ordered_batches(
+        [len(prompt) + max_new_tokens for prompt in prompts],
+        batch_size=batch_size,
+        max_tokens=_tokens_in(student, cache_mib),
+    )
+    for batch in batches:
+        for part, written in halving_when_short(batch, write, on_halved=on_halved):
+            answers |= dict(zip(part, written, strict=True))
         if on_answered is not None:
             on_answered(len(answers))
     return [answers[item] for item in range(len(prompts))]
 
 
-@torch.inference_mode()
-def _generate_batch(
-    student: Student, prompts: Sequence[Sequence[int]], *, max_new_tokens: int
-) -> list[GeneratedAnswer]:
-    from transformers import DynamicCache
+def _writer(student: Student, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> _WriteBatch:
+    decoder = student.decoder
+    if decoder is None:
+        return lambda items: write_plainly(student, [prompts[item] for item in items], max_new_tokens=max_new_tokens)
+    shared = shared_prefix(prompts)
+    prefix = read_prefix(decoder, prompts[0][:shared] if shared else (), device=student.device)
+    return lambda items: write_greedily(
+        decoder,
+        [prompts[item][shared:] for item in items],
+        prefix=prefix,
+        max_new_tokens=max_new_tokens,
+        stop_ids=student.stop_ids,
+        device=student.device,
+    )
 
-    ids, mask = padded_left(prompts, device=student.device)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache = DynamicCache()
-    written: list[list[int]] = [[] for _ in prompts]
-    rows = list(range(len(prompts)))  # of the batch as it was, by row of what is left of it
-    for step in range(max_new_tokens):
-        logits = student.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
-        chosen: Tensor = logits[:, -1].argmax(dim=-1)
-        going_on = [at for at, token in enumerate(chosen.tolist()) if token not in student.stop_ids]
-        for at in going_on:
-            written[rows[at]].append(int(chosen[at]))
-        rows = [rows[at] for at in going_on]
-        if not rows or step == max_new_tokens - 1:
-            break
-        if len(going_on) < len(chosen):
-            kept = torch.tensor(going_on, device=student.device)
-            cache.batch_select_indices(kept)
-            chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
-        ids = chosen[:, None]
-        positions = positions[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-    at_limit = set(rows)
-    return [
-        GeneratedAnswer(token_ids=tuple(ids_of), hit_length_limit=row in at_limit) for row, ids_of in enumerate(written)
-    ]
+
+def _tokens_in(student: Student, cache_mib: int | None) -> int | None:
+    if cache_mib is None or student.decoder is None:
+        return None
+    return (cache_mib << 20) // student.decoder.weights.cache_bytes_per_token

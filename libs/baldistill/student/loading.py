@@ -11,6 +11,8 @@ import torch
 
 from baldistill.errors import InvalidInput
 from baldistill.student.base_models import BaseModel
+from baldistill.student.decoder import Decoder
+from baldistill.student.decoder_weights import decoder_weights, is_known
 from baldistill.student.files import AdapterFiles
 from baldistill.student.lora import attach_trained
 from baldistill.student.precision import StudentDtype, compute_device
@@ -39,6 +41,13 @@ class Student:
         configured = self.model.generation_config.eos_token_id
         own = configured if isinstance(configured, list) else [configured]
         return frozenset(one for one in (self.tokenizer.eos_token_id, *own) if one is not None)
+
+    @cached_property
+    def decoder(self) -> Decoder | None:
+        """The forward pass of this package over the model's weights; None where it does not know the model (ADR 39)."""
+        if self.device.type != "cpu" or not is_known(self.model):
+            return None
+        return Decoder(decoder_weights(self.model))
 
     @property
     def unconditioned_prefix_id(self) -> int:

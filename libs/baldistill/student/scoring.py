@@ -3,44 +3,119 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from baldistill.student.batching import length_ordered_batches, padded_right
+from baldistill.student.batching import (
+    LEAST_FILLED,
+    TOKENS_PER_READ,
+    evenly_long_batches,
+    length_ordered_batches,
+    longest_first,
+    padded_right,
+)
+from baldistill.student.decoder import Decoder
+from baldistill.student.key_value_cache import attention
 from baldistill.student.loading import Student
+from baldistill.student.memory import halving_when_short, ignore_halving
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# Logits of so many positions exist at once: 100 MiB for a vocabulary of 50,000.
+_POSITIONS_AT_ONCE = 512
 
 # Prompt and target, in token ids. The prompt has at least one token.
 PromptAndTarget = tuple[Sequence[int], Sequence[int]]
 
 
 @torch.inference_mode()
-def mean_target_nll(student: Student, pairs: Sequence[PromptAndTarget], *, batch_size: int) -> list[float]:
+def mean_target_nll(
+    student: Student,
+    pairs: Sequence[PromptAndTarget],
+    *,
+    batch_size: int,
+    on_halved: Callable[[int], None] = ignore_halving,
+) -> list[float]:
     """Return the mean negative log-likelihood of each target given its prompt, in nats per target token.
 
+    on_halved: told how many pairs did not fit into memory; they are done in two halves.
     Raises: ValueError for an empty prompt or target.
     """
     if any(not prompt or not target for prompt, target in pairs):
         raise ValueError("a likelihood needs at least one token of prompt and one of target")
-    means: dict[int, float] = {}
-    for batch in length_ordered_batches([len(p) + len(t) for p, t in pairs], batch_size=batch_size):
+
+    def nll_of(batch: Sequence[int]) -> Tensor:
         of_batch = [pairs[item] for item in batch]
-        nll = target_token_nll(student.model, of_batch, device=student.device)
-        sizes = [len(target) for _, target in of_batch]
-        for item, own in zip(batch, torch.split(nll, sizes), strict=True):
-            means[item] = float(own.double().mean())
+        if student.decoder is not None:
+            return decoder_target_nll(student.decoder, of_batch, device=student.device)
+        return target_token_nll(student.model, of_batch, device=student.device)
+
+    means: dict[int, float] = {}
+    lengths = [len(prompt) + len(target) for prompt, target in pairs]
+    for batch in _batches(student, lengths, batch_size=batch_size):
+        for part, nll in halving_when_short(batch, nll_of, on_halved=on_halved):
+            sizes = [len(pairs[item][1]) for item in part]
+            for item, own in zip(part, torch.split(nll, sizes), strict=True):
+                means[item] = float(own.double().mean())
     return [means[item] for item in range(len(pairs))]
 
 
-def unconditioned_nll(student: Student, targets: Sequence[Sequence[int]], *, batch_size: int) -> list[float]:
+def _batches(student: Student, lengths: Sequence[int], *, batch_size: int) -> list[list[int]]:
+    if student.decoder is None:
+        return length_ordered_batches(lengths, batch_size=batch_size)
+    order = longest_first(lengths)
+    pieces = evenly_long_batches(
+        [lengths[item] for item in order], max_tokens=TOKENS_PER_READ, least_filled=LEAST_FILLED
+    )
+    return [order[piece.start : piece.stop] for piece in pieces]
+
+
+def unconditioned_nll(
+    student: Student,
+    targets: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    on_halved: Callable[[int], None] = ignore_halving,
+) -> list[float]:
     """Return each target's mean NLL without its prompt, in nats per token (DESIGN 2.3)."""
     prefix = [student.unconditioned_prefix_id]
-    return mean_target_nll(student, [(prefix, target) for target in targets], batch_size=batch_size)
+    pairs = [(prefix, target) for target in targets]
+    return mean_target_nll(student, pairs, batch_size=batch_size, on_halved=on_halved)
+
+
+def decoder_target_nll(decoder: Decoder, pairs: Sequence[PromptAndTarget], *, device: torch.device) -> Tensor:
+    """Return what `target_token_nll` does, by the decoder of this package; logits of some positions at a time."""
+    # The last token predicts nothing.
+    ids = padded_right([[*prompt, *target][:-1] for prompt, target in pairs], device=device)
+    positions = torch.arange(ids.shape[1], device=device).expand(ids.shape)
+    scale = decoder.weights.scale
+
+    def attend(_layer: int, query: Tensor, key_value: Tensor) -> Tensor:
+        return attention(query, key_value, mask=None, scale=scale)
+
+    flat, wanted = _predicted(pairs, width=ids.shape[1], device=device)
+    hidden = decoder.hidden(ids, positions, attend).flatten(0, 1)[flat]
+    return torch.cat(
+        [
+            nn.functional.cross_entropy(decoder.logits(own), targets, reduction="none")
+            for own, targets in zip(
+                torch.split(hidden, _POSITIONS_AT_ONCE), torch.split(wanted, _POSITIONS_AT_ONCE), strict=True
+            )
+        ]
+    )
+
+
+def _predicted(pairs: Sequence[PromptAndTarget], *, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return where targets are predicted, as row * width + position, and the targets."""
+    # The position before a token predicts it.
+    row = [at for at, (_, target) in enumerate(pairs) for _ in target]
+    position = [len(prompt) - 1 + step for prompt, target in pairs for step in range(len(target))]
+    wanted = torch.tensor([token for _, target in pairs for token in target], device=device)
+    return torch.tensor(row, device=device) * width + torch.tensor(position, device=device), wanted
 
 
 def target_token_nll(model: PreTrainedModel, pairs: Sequence[PromptAndTarget], *, device: torch.device) -> Tensor:
@@ -49,11 +124,7 @@ def target_token_nll(model: PreTrainedModel, pairs: Sequence[PromptAndTarget], *
     Rows are padded on the right and need no attention mask: causal attention never looks to the right.
     """
     ids = padded_right([[*prompt, *target] for prompt, target in pairs], device=device)
-    # The position before a token predicts it.
-    row = [at for at, (_, target) in enumerate(pairs) for _ in target]
-    position = [len(prompt) - 1 + step for prompt, target in pairs for step in range(len(target))]
-    wanted = torch.tensor([token for _, target in pairs for token in target], device=device)
-    flat = torch.tensor(row, device=device) * ids.shape[1] + torch.tensor(position, device=device)
+    flat, wanted = _predicted(pairs, width=ids.shape[1], device=device)
     with _logits_only_at(model, flat):
         logits = model(input_ids=ids, use_cache=False).logits
     return nn.functional.cross_entropy(logits[0].float(), wanted, reduction="none")
