@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from baldistill.artifacts.ports import ArtifactStore
 from baldistill.artifacts.tables import read_table
 from baldistill.errors import InvalidInput, NotKnown
 from baldistill.specs.frozen import FrozenRun
-from services.selector.ranking import ScoredCandidate, rank_of
+from services.selector.ranking import rank_of
+from services.selector.scores import score_rows, scored_candidate
+from services.selector.strategies import strategy_of
+
+
+class Reason(Enum):
+    """Why an example was or was not taken.
+
+    NOTHING_COMPETED: its domain gave all it had, or was drawn at random.   HIGHEST_VALUE, LOWER_VALUE: of the strategy.
+    ABOVE_IFD_MAX, FLAGGED: left out by `selection.ifd_max`, `selection.drop_flagged`.
+    """
+
+    NOTHING_COMPETED = "nothing_competed"
+    HIGHEST_VALUE = "highest_value"
+    LOWER_VALUE = "lower_value"
+    ABOVE_IFD_MAX = "above_ifd_max"
+    FLAGGED = "flagged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +39,7 @@ class Explanation:
     domain: str
     selected: bool
     rank: int
+    reason: Reason
     score: dict[str, Any] | None
 
 
@@ -45,40 +62,42 @@ def explain(
         if domain in {"", row["domain"]}:
             chosen[row["domain"]].append(row["id"])
     scored: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in _scores(store, frozen, stage=stage):
+    for row in score_rows(store, layout):
         if domain in {"", row["domain"]}:
             scored[row["domain"]].append(row)
     found = [
         one
         for name in sorted({*chosen, *scored})
-        for one in _of_domain(name, chosen=chosen[name], scored=scored[name], seed=frozen.spec.seed)
+        for one in _of_domain(name, chosen=chosen[name], scored=scored[name], frozen=frozen)
     ]
     return [one for one in found if example_id in {"", one.example_id}]
 
 
-def _of_domain(name: str, *, chosen: list[str], scored: list[dict[str, Any]], seed: int) -> Iterator[Explanation]:
-    order = sorted(
-        scored,
-        key=lambda row: rank_of(ScoredCandidate(example_id=row["id"], domain=name, ifd=row["ifd"]), seed=seed),
-    )
-    scores = {row["id"]: row for row in order}
-    # What was chosen without a score stands first: nothing competed with it.
-    ids = [*(one for one in chosen if one not in scores), *scores]
+def _of_domain(
+    name: str, *, chosen: list[str], scored: list[dict[str, Any]], frozen: FrozenRun
+) -> Iterator[Explanation]:
+    strategy, seed = strategy_of(frozen), frozen.spec.seed
+    candidates = {row["id"]: scored_candidate(row) for row in scored}
+    order = sorted(candidates.values(), key=lambda one: rank_of(one, seed=seed, strategy=strategy))
+    scores = {row["id"]: row for row in scored}
     selected = frozenset(chosen)
+
+    def reason_of(example_id: str) -> Reason:
+        if example_id not in candidates:
+            return Reason.NOTHING_COMPETED
+        if example_id in selected:
+            return Reason.HIGHEST_VALUE
+        left_out = strategy.left_out(candidates[example_id])
+        return Reason.LOWER_VALUE if left_out is None else Reason[left_out.name]
+
+    # What was chosen without a score stands first: nothing competed with it.
+    ids = [*(one for one in chosen if one not in candidates), *(one.example_id for one in order)]
     for rank, example_id in enumerate(ids, start=1):
         yield Explanation(
             example_id=example_id,
             domain=name,
             selected=example_id in selected,
             rank=rank,
+            reason=reason_of(example_id),
             score=scores.get(example_id),
         )
-
-
-def _scores(store: ArtifactStore, frozen: FrozenRun, *, stage: int) -> Iterator[dict[str, Any]]:
-    """Yield the scores of all shards; none where the stage was drawn at random."""
-    for shard in itertools.count():
-        manifest = store.find_manifest(frozen.layout.stage(stage).score_shard(shard))
-        if manifest is None:
-            return
-        yield from read_table(store, manifest.files["scores"])

@@ -11,11 +11,11 @@ from baldistill.events.facts import ExamplesSelected, Fact, ScoringShardPlanned,
 from baldistill.events.identity import event_id
 from baldistill.runtime.fanout import first_in_lanes, next_in_lane, shard_count
 from baldistill.runtime.progress import ProgressSource
-from baldistill.specs.methods import HeadSelection
 from services.selector.ports import StudentScorer
 from services.selector.selection import ensure_candidates, select_at_random, select_by_score
 from services.selector.shards import score_shard
 from services.selector.stages import Stage
+from services.selector.strategies import strategy_of
 
 
 def on_stage_planned(event: StagePlanned, *, store: ArtifactStore) -> Sequence[Fact]:
@@ -27,7 +27,7 @@ def on_stage_planned(event: StagePlanned, *, store: ArtifactStore) -> Sequence[F
     if (selection := stage.find_selection()) is not None:
         return [_examples_selected(event, selection)]
     own_id = event_id(event)
-    scored = stage.frozen.method.head is HeadSelection.IFD and event.previous_student is not None
+    scored = strategy_of(stage.frozen).value is not None and event.previous_student is not None
     candidates = ensure_candidates(stage) if scored else None
     if candidates is None or event.previous_student is None:
         return [_examples_selected(event, select_at_random(stage, closed_by=own_id))]

@@ -29,10 +29,17 @@ class StudentScorer(Protocol):
     """Scores candidates with a fine-tuned student."""
 
     def score(
-        self, *, frozen: FrozenRun, student: ArtifactRef, examples: Sequence[Example], on_scored: Callable[[int], None]
+        self,
+        *,
+        frozen: FrozenRun,
+        student: ArtifactRef,
+        examples: Sequence[Example],
+        on_scored: Callable[[int], None],
+        on_halved: Callable[[int], None] = lambda _rows: None,
     ) -> list[Score]:
         """Return one score per example, in their order: a function of the arguments alone.
 
         student: a student's manifest.   on_scored: told how many are done so far.
+        on_halved: told how many rows did not fit into memory at once; their scores may then differ in the last digits.
         Thread-safe. Raises InvalidInput, ArtifactMissing, ArtifactCorrupt, StorageFull.
         """

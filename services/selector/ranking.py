@@ -1,21 +1,12 @@
-"""Which candidates are chosen: the highest IFD first (DESIGN 2.3)."""
+"""Which candidates are chosen: the highest value of a strategy first (DESIGN 2.3)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from baldistill.seeding import stable_hash
 from services.selector.sampling import smallest_per_group
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoredCandidate:
-    """What ranking needs of a score. ifd: None where the student wrote nothing."""
-
-    example_id: str
-    domain: str
-    ifd: float | None
+from services.selector.strategies import ScoredCandidate, Strategy
 
 
 def best_first(
@@ -24,16 +15,19 @@ def best_first(
     wanted: Mapping[str, int],
     group: Callable[[ScoredCandidate], str],
     seed: int,
-    ifd_max: float | None,
+    strategy: Strategy,
 ) -> dict[str, list[ScoredCandidate]]:
     """Return each group's best `wanted` candidates, best first.
 
-    No score ranks last; ties by hash(seed, id). Candidates above `ifd_max` are left out, so that a group may get less.
+    What the strategy leaves out is left out even where a group then gets less than it wanted.
     """
-    eligible = (one for one in scored if ifd_max is None or one.ifd is None or one.ifd <= ifd_max)
-    return smallest_per_group(eligible, wanted=wanted, group=group, rank=lambda one: rank_of(one, seed=seed))
+    eligible = (one for one in scored if strategy.left_out(one) is None)
+    return smallest_per_group(
+        eligible, wanted=wanted, group=group, rank=lambda one: rank_of(one, seed=seed, strategy=strategy)
+    )
 
 
-def rank_of(one: ScoredCandidate, *, seed: int) -> tuple[bool, float, int, str]:
-    """Return what candidates are sorted by: highest IFD first, no score last, ties by hash(seed, id)."""
-    return one.ifd is None, -(one.ifd or 0.0), stable_hash(seed, one.example_id), one.example_id
+def rank_of(one: ScoredCandidate, *, seed: int, strategy: Strategy) -> tuple[bool, float, int, str]:
+    """Return what candidates are sorted by: highest value first, no value last, ties by hash(seed, id)."""
+    value = strategy.value(one) if strategy.value is not None else None
+    return value is None, -(value or 0.0), stable_hash(seed, one.example_id), one.example_id

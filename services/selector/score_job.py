@@ -35,6 +35,7 @@ def score(
     sink = progress(job)
 
     scores: list[Score] = []
+    halved: list[int] = []
 
     def on_scored(done: int) -> None:
         sink(step="score", done=len(scores) + done, total=len(examples), unit="examples")
@@ -45,10 +46,13 @@ def score(
     size = frozen.spec.selection.rows_per_shard
     for start in range(0, len(examples), size):
         piece = examples[start : start + size]
-        scores += scorer.score(frozen=frozen, student=student, examples=piece, on_scored=on_scored)
+        scores += scorer.score(
+            frozen=frozen, student=student, examples=piece, on_scored=on_scored, on_halved=halved.append
+        )
     rows = map(score_row, scores)
     file = store_table(store, folder=key.removesuffix(".json"), name="scores", schema=SCORES, rows=rows)
-    store.create_manifest(Manifest(key=key, files={"scores": file}, rows=file.rows))
+    attributes = {"halved_for_memory": halved} if halved else {}
+    store.create_manifest(Manifest(key=key, files={"scores": file}, rows=file.rows, attributes=attributes))
 
 
 def _with_longest_answer(frozen: FrozenRun, *, max_new_tokens: int) -> FrozenRun:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from baldistill.artifacts.ports import Manifest, require_manifest
+from baldistill.artifacts.ports import Manifest
 from baldistill.artifacts.schemas import EXAMPLES, SELECTION
 from baldistill.artifacts.tables import read_table, store_table
 from baldistill.datasets.examples import Example
 from services.selector.candidates import WHOLE_POOL, candidates_by_group, group_of, wanted_by_group
-from services.selector.ranking import ScoredCandidate, best_first
+from services.selector.ranking import best_first
 from services.selector.sampling import candidate_rank, random_rank, smallest_per_group
+from services.selector.scores import scored_candidates
 from services.selector.stages import Stage
+from services.selector.strategies import strategy_of
 
-# An example that was chosen, and its IFD where it was chosen by that.
+# An example that was chosen, and its IFD where it was scored.
 Choice = tuple[Example, float | None]
 
 
@@ -50,15 +52,15 @@ def select_at_random(stage: Stage, *, closed_by: str) -> Manifest:
 
 
 def select_by_score(stage: Stage, *, candidates: Manifest, shards: int, closed_by: str) -> Manifest:
-    """Choose the highest IFD where candidates were scored, all that is there elsewhere, and close the selection."""
+    """Choose by the run's strategy where candidates were scored, all that is there elsewhere, and close the selection."""
     wanted = wanted_by_group(stage.plan)
     contested = candidates_by_group(stage.plan, candidates_per_pick="all")
     best = best_first(
-        _scores(stage, shards=shards),
+        scored_candidates(stage.store, stage.layout, shards=range(shards)),
         wanted={name: wanted[name] for name in contested},
         group=lambda one: WHOLE_POOL if stage.plan.pooled else one.domain,
         seed=stage.frozen.spec.seed,
-        ifd_max=stage.frozen.spec.selection.ifd_max,
+        strategy=strategy_of(stage.frozen),
     )
     order = {one.example_id: (place, one.ifd) for group in best.values() for place, one in enumerate(group)}
     scored = sorted(
@@ -108,13 +110,6 @@ def _store_selection(stage: Stage, choices: Iterable[Choice], *, closed_by: str)
             },
         )
     )
-
-
-def _scores(stage: Stage, *, shards: int) -> Iterator[ScoredCandidate]:
-    for shard in range(shards):
-        scores = require_manifest(stage.store, stage.layout.score_shard(shard)).files["scores"]
-        for row in read_table(stage.store, scores, columns=["id", "domain", "ifd"]):
-            yield ScoredCandidate(example_id=row["id"], domain=row["domain"], ifd=row["ifd"])
 
 
 def _example(row: dict[str, Any]) -> Example:

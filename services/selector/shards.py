@@ -23,16 +23,20 @@ def score_shard(stage: Stage, event: ScoringShardPlanned, *, scorer: StudentScor
     examples = [
         Example(example_id=row["id"], domain=row["domain"], input=row["input"], answer=row["answer"]) for row in table
     ]
+    halved: list[int] = []
     scores = scorer.score(
         frozen=stage.frozen,
         student=event.student,
         examples=examples,
         on_scored=lambda done: progress(step="score", done=rows.start + done, total=total, unit="examples"),
+        on_halved=halved.append,
     )
     key = stage.layout.score_shard(event.shard)
     folder, _, name = key.removesuffix(".json").rpartition("/")
     file = store_table(stage.store, folder=folder, name=name, schema=SCORES, rows=map(score_row, scores))
-    return stage.store.create_manifest(Manifest(key=key, files={"scores": file}, rows=file.rows))
+    # Said where it happened: "same bytes" holds only without it (DESIGN 5).
+    attributes = {"halved_for_memory": halved} if halved else {}
+    return stage.store.create_manifest(Manifest(key=key, files={"scores": file}, rows=file.rows, attributes=attributes))
 
 
 def score_row(score: Score) -> dict[str, object]:

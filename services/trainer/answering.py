@@ -44,6 +44,7 @@ def answer_texts(
         prompts,
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
+        cache_mib=frozen.spec.student.cache_mib,
         on_answered=on_answered,
     )
     decoded = [student.tokenizer.decode(one.token_ids, skip_special_tokens=True) for one in written]

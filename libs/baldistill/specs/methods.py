@@ -17,10 +17,19 @@ class BalancingPolicy(enum.Enum):
 
 
 class HeadSelection(enum.Enum):
-    """How a head domain's examples are chosen."""
+    """How a head domain's examples are chosen.
+
+    IFD: highest instruction-following difficulty first.   PERPLEXITY: what the student is least sure of first, PPL(y|x).
+    """
 
     RANDOM = "random"
     IFD = "ifd"
+    PERPLEXITY = "perplexity"
+
+    @property
+    def scores(self) -> bool:
+        """Whether candidates are scored by the student of the stage before."""
+        return self is not HeadSelection.RANDOM
 
 
 class TailFilling(enum.Enum):
@@ -55,7 +64,7 @@ class Method:
     @property
     def trains_every_stage(self) -> bool:
         """True where a later stage's selection needs the student of the stage before."""
-        return self.head is HeadSelection.IFD
+        return self.head.scores
 
 
 PRESETS: dict[str, Method] = {
@@ -84,10 +93,10 @@ def refusal_of(method: Method) -> str | None:
         return None
     if method.tail is not TailFilling.NONE:
         return f"policy {method.policy.value} never asks a domain for more than it has: tail must be none"
-    if method.policy is BalancingPolicy.RANDOM and method.head is HeadSelection.IFD:
-        return (
-            "policy random fixes its sample before any student exists: head must be random (for ifd use policy pooled)"
-        )
+    if method.policy is BalancingPolicy.RANDOM and method.head.scores:
+        return "policy random fixes its sample before any student exists: head must be random (for scores use policy pooled)"
     if method.policy is BalancingPolicy.POOLED and method.head is HeadSelection.RANDOM:
-        return "policy pooled ranks the whole pool by score: head must be ifd (for random use policy random)"
+        return (
+            "policy pooled ranks the whole pool by score: head must be ifd or perplexity (for random use policy random)"
+        )
     return None

@@ -164,6 +164,10 @@ class SelectionSpec(SpecModel):
     ifd_max: float | None = Field(
         default=None, gt=0, description="candidates with a higher IFD are left out; off as in the paper"
     )
+    drop_flagged: bool = Field(
+        default=False,
+        description="leave out candidates whose answer loops or ends at the length limit; off as in the paper",
+    )
     rows_per_shard: int = Field(default=64, ge=1, description="candidates per scoring shard, about a minute of work")
     shards_in_flight: int = Field(default=16, ge=1, description="shards of a run planned at once, in each fan-out")
 
@@ -231,6 +235,9 @@ class StudentSpec(SpecModel):
     dtype: Literal["auto", "float32", "bfloat16", "nf4"] = Field(
         default="auto", description="of the frozen base; auto: nf4 on CUDA, bfloat16 on CPUs that have it, else float32"
     )
+    cache_mib: int = Field(
+        default=2048, ge=1, description="memory for keys and values of texts being written; bounds their number, in MiB"
+    )
     lora: LoraSpec = Field(default_factory=LoraSpec)
     training: TrainingSpec = Field(default_factory=TrainingSpec)
 
@@ -242,7 +249,7 @@ class EvaluationSpec(SpecModel):
         description="test items after the last stage: all, a number over all domains, or per_domain of each",
     )
     max_new_tokens: int = Field(default=200, ge=1, description="longest answer in tokens")
-    batch_size: int = Field(default=32, ge=1, description="prompts generated at once")
+    batch_size: int = Field(default=64, ge=1, description="prompts answered at once, here and in selection")
 
 
 class TaskSpec(SpecModel):

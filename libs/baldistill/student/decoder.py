@@ -44,7 +44,7 @@ class Decoder:
             attended = attend(number, by_row[:, :, : weights.heads], by_row[:, :, weights.heads :])
             hidden += layer.output(attended.reshape(rows * tokens, -1))
             for part in torch.split(hidden, _TOKENS_AT_ONCE):
-                part += self._mlp(part, layer)
+                part.add_(self._mlp(part, layer))
         normed = nn.functional.rms_norm(hidden, hidden.shape[-1:], weights.final_norm.float(), weights.norm_epsilon)
         return normed.view(rows, tokens, -1)
 

@@ -12,6 +12,7 @@ from baldistill.student.batching import LEAST_FILLED, TOKENS_PER_READ, evenly_lo
 from baldistill.student.decoder import Decoder
 from baldistill.student.key_value_cache import KeyValueCache, Prefix
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
     """What a row wrote. token_ids: without the one that ended it.   nll: their mean in nats, None where there is none."""

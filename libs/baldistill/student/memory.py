@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
+
+_LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,6 +33,7 @@ def halving_when_short(
         yield items, result
         return
     # Outside of the handler, which would keep the failed attempt's tensors alive.
+    _LOG.warning("a batch did not fit into memory and is done in halves", extra={"rows": len(items)})
     on_halved(len(items))
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

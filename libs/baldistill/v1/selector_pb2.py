@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from baldistill.v1 import artifacts_pb2 as baldistill_dot_v1_dot_artifacts__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x61ldistill/v1/selector.proto\x12\rbaldistill.v1\x1a\x1d\x62\x61ldistill/v1/artifacts.proto\"\x99\x01\n\x14ScoreExamplesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12,\n\x08\x65xamples\x18\x02 \x01(\x0b\x32\x1a.baldistill.v1.ArtifactRef\x12+\n\x07student\x18\x03 \x01(\x0b\x32\x1a.baldistill.v1.ArtifactRef\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\r\"%\n\x15ScoreExamplesResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x93\x01\n\x17\x45xplainSelectionRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\r\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nexample_id\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\r\x12\x12\n\npage_token\x18\x07 \x01(\t\"a\n\x18\x45xplainSelectionResponse\x12,\n\ncandidates\x18\x01 \x03(\x0b\x32\x18.baldistill.v1.Candidate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x96\x02\n\tCandidate\x12\x12\n\nexample_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x10\n\x08selected\x18\x03 \x01(\x08\x12\x0c\n\x04rank\x18\x04 \x01(\r\x12\x10\n\x03ifd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0f\x63onditioned_nll\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11unconditioned_nll\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x10generated_tokens\x18\x08 \x01(\r\x12\x18\n\x10hit_length_limit\x18\t \x01(\x08\x12\x0f\n\x07looping\x18\n \x01(\x08\x42\x06\n\x04_ifdB\x12\n\x10_conditioned_nllB\x14\n\x12_unconditioned_nll2\xd2\x01\n\x0fSelectorService\x12Z\n\rScoreExamples\x12#.baldistill.v1.ScoreExamplesRequest\x1a$.baldistill.v1.ScoreExamplesResponse\x12\x63\n\x10\x45xplainSelection\x12&.baldistill.v1.ExplainSelectionRequest\x1a\'.baldistill.v1.ExplainSelectionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x62\x61ldistill/v1/selector.proto\x12\rbaldistill.v1\x1a\x1d\x62\x61ldistill/v1/artifacts.proto\"\x99\x01\n\x14ScoreExamplesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12,\n\x08\x65xamples\x18\x02 \x01(\x0b\x32\x1a.baldistill.v1.ArtifactRef\x12+\n\x07student\x18\x03 \x01(\x0b\x32\x1a.baldistill.v1.ArtifactRef\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\r\"%\n\x15ScoreExamplesResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x93\x01\n\x17\x45xplainSelectionRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\r\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12\x12\n\nexample_id\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\r\x12\x12\n\npage_token\x18\x07 \x01(\t\"a\n\x18\x45xplainSelectionResponse\x12,\n\ncandidates\x18\x01 \x03(\x0b\x32\x18.baldistill.v1.Candidate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc6\x02\n\tCandidate\x12\x12\n\nexample_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x10\n\x08selected\x18\x03 \x01(\x08\x12\x0c\n\x04rank\x18\x04 \x01(\r\x12\x10\n\x03ifd\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0f\x63onditioned_nll\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11unconditioned_nll\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x10generated_tokens\x18\x08 \x01(\r\x12\x18\n\x10hit_length_limit\x18\t \x01(\x08\x12\x0f\n\x07looping\x18\n \x01(\x08\x12.\n\x06reason\x18\x0b \x01(\x0e\x32\x1e.baldistill.v1.SelectionReasonB\x06\n\x04_ifdB\x12\n\x10_conditioned_nllB\x14\n\x12_unconditioned_nll*\xe2\x01\n\x0fSelectionReason\x12 \n\x1cSELECTION_REASON_UNSPECIFIED\x10\x00\x12%\n!SELECTION_REASON_NOTHING_COMPETED\x10\x01\x12\"\n\x1eSELECTION_REASON_HIGHEST_VALUE\x10\x02\x12 \n\x1cSELECTION_REASON_LOWER_VALUE\x10\x03\x12\"\n\x1eSELECTION_REASON_ABOVE_IFD_MAX\x10\x04\x12\x1c\n\x18SELECTION_REASON_FLAGGED\x10\x05\x32\xd2\x01\n\x0fSelectorService\x12Z\n\rScoreExamples\x12#.baldistill.v1.ScoreExamplesRequest\x1a$.baldistill.v1.ScoreExamplesResponse\x12\x63\n\x10\x45xplainSelection\x12&.baldistill.v1.ExplainSelectionRequest\x1a\'.baldistill.v1.ExplainSelectionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baldistill.v1.selector_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SELECTIONREASON']._serialized_start=852
+  _globals['_SELECTIONREASON']._serialized_end=1078
   _globals['_SCOREEXAMPLESREQUEST']._serialized_start=79
   _globals['_SCOREEXAMPLESREQUEST']._serialized_end=232
   _globals['_SCOREEXAMPLESRESPONSE']._serialized_start=234
@@ -41,7 +43,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINSELECTIONRESPONSE']._serialized_start=423
   _globals['_EXPLAINSELECTIONRESPONSE']._serialized_end=520
   _globals['_CANDIDATE']._serialized_start=523
-  _globals['_CANDIDATE']._serialized_end=801
-  _globals['_SELECTORSERVICE']._serialized_start=804
-  _globals['_SELECTORSERVICE']._serialized_end=1014
+  _globals['_CANDIDATE']._serialized_end=849
+  _globals['_SELECTORSERVICE']._serialized_start=1081
+  _globals['_SELECTORSERVICE']._serialized_end=1291
 # @@protoc_insertion_point(module_scope)

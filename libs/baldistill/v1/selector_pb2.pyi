@@ -8,6 +8,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SelectionReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SelectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelectionReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SELECTION_REASON_UNSPECIFIED: _SelectionReason.ValueType  # 0
+    """Not said."""
+    SELECTION_REASON_NOTHING_COMPETED: _SelectionReason.ValueType  # 1
+    """Chosen: its domain gave all it had, or was drawn at random."""
+    SELECTION_REASON_HIGHEST_VALUE: _SelectionReason.ValueType  # 2
+    """Chosen: of the highest values of the run's strategy."""
+    SELECTION_REASON_LOWER_VALUE: _SelectionReason.ValueType  # 3
+    """Not chosen: others had a higher value."""
+    SELECTION_REASON_ABOVE_IFD_MAX: _SelectionReason.ValueType  # 4
+    """Not chosen: its IFD is above `selection.ifd_max`."""
+    SELECTION_REASON_FLAGGED: _SelectionReason.ValueType  # 5
+    """Not chosen: its answer loops or was cut, and `selection.drop_flagged` is set."""
+
+class SelectionReason(_SelectionReason, metaclass=_SelectionReasonEnumTypeWrapper):
+    """Why an example was or was not chosen."""
+
+SELECTION_REASON_UNSPECIFIED: SelectionReason.ValueType  # 0
+"""Not said."""
+SELECTION_REASON_NOTHING_COMPETED: SelectionReason.ValueType  # 1
+"""Chosen: its domain gave all it had, or was drawn at random."""
+SELECTION_REASON_HIGHEST_VALUE: SelectionReason.ValueType  # 2
+"""Chosen: of the highest values of the run's strategy."""
+SELECTION_REASON_LOWER_VALUE: SelectionReason.ValueType  # 3
+"""Not chosen: others had a higher value."""
+SELECTION_REASON_ABOVE_IFD_MAX: SelectionReason.ValueType  # 4
+"""Not chosen: its IFD is above `selection.ifd_max`."""
+SELECTION_REASON_FLAGGED: SelectionReason.ValueType  # 5
+"""Not chosen: its answer loops or was cut, and `selection.drop_flagged` is set."""
+Global___SelectionReason: _TypeAlias = SelectionReason  # noqa: Y015
 
 @_typing.final
 class ScoreExamplesRequest(_message.Message):
@@ -169,6 +206,7 @@ class Candidate(_message.Message):
     GENERATED_TOKENS_FIELD_NUMBER: _builtins.int
     HIT_LENGTH_LIMIT_FIELD_NUMBER: _builtins.int
     LOOPING_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     example_id: _builtins.str
     """The example's id in its data set."""
     domain: _builtins.str
@@ -189,6 +227,8 @@ class Candidate(_message.Message):
     """True where the answer ended at the length limit."""
     looping: _builtins.bool
     """True where the answer repeats itself."""
+    reason: Global___SelectionReason.ValueType
+    """Why it was or was not chosen."""
     def __init__(
         self,
         *,
@@ -202,10 +242,11 @@ class Candidate(_message.Message):
         generated_tokens: _builtins.int = ...,
         hit_length_limit: _builtins.bool = ...,
         looping: _builtins.bool = ...,
+        reason: Global___SelectionReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_conditioned_nll", b"_conditioned_nll", "_ifd", b"_ifd", "_unconditioned_nll", b"_unconditioned_nll", "conditioned_nll", b"conditioned_nll", "ifd", b"ifd", "unconditioned_nll", b"unconditioned_nll"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conditioned_nll", b"_conditioned_nll", "_ifd", b"_ifd", "_unconditioned_nll", b"_unconditioned_nll", "conditioned_nll", b"conditioned_nll", "domain", b"domain", "example_id", b"example_id", "generated_tokens", b"generated_tokens", "hit_length_limit", b"hit_length_limit", "ifd", b"ifd", "looping", b"looping", "rank", b"rank", "selected", b"selected", "unconditioned_nll", b"unconditioned_nll"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conditioned_nll", b"_conditioned_nll", "_ifd", b"_ifd", "_unconditioned_nll", b"_unconditioned_nll", "conditioned_nll", b"conditioned_nll", "domain", b"domain", "example_id", b"example_id", "generated_tokens", b"generated_tokens", "hit_length_limit", b"hit_length_limit", "ifd", b"ifd", "looping", b"looping", "rank", b"rank", "reason", b"reason", "selected", b"selected", "unconditioned_nll", b"unconditioned_nll"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conditioned_nll: _TypeAlias = _typing.Literal["conditioned_nll"]  # noqa: Y015
     _WhichOneofArgType__conditioned_nll: _TypeAlias = _typing.Literal["_conditioned_nll", b"_conditioned_nll"]  # noqa: Y015

@@ -1,4 +1,4 @@
-"""IFD with a real student: its own greedy answer, then two likelihoods of that answer (DESIGN 2.3)."""
+"""IFD with a real student: its own greedy answer and two likelihoods of that answer (DESIGN 2.3)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from baldistill.specs.frozen import FrozenRun
 from services.selector.ports import Score
 
 if TYPE_CHECKING:
+    from baldistill.student.decoding import Written
     from baldistill.student.loading import Student
     from baldistill.student.trained import LastStudent
 
@@ -25,7 +26,13 @@ class TorchStudentScorer:
         self._lock = threading.Lock()
 
     def score(
-        self, *, frozen: FrozenRun, student: ArtifactRef, examples: Sequence[Example], on_scored: Callable[[int], None]
+        self,
+        *,
+        frozen: FrozenRun,
+        student: ArtifactRef,
+        examples: Sequence[Example],
+        on_scored: Callable[[int], None],
+        on_halved: Callable[[int], None] = lambda _rows: None,
     ) -> list[Score]:
         # Deferred: torch takes seconds to import, and a run that selects at random never needs it here.
         from baldistill.student.precision import begin_student_compute
@@ -36,33 +43,47 @@ class TorchStudentScorer:
             if self._students is None:
                 self._students = LastStudent(self._store)
             loaded = self._students.load(frozen, require_manifest(self._store, student.key))
-            return score_examples(loaded, frozen, examples, on_scored=on_scored)
+            return score_examples(loaded, frozen, examples, on_scored=on_scored, on_halved=on_halved)
 
 
 def score_examples(
-    student: Student, frozen: FrozenRun, examples: Sequence[Example], *, on_scored: Callable[[int], None]
+    student: Student,
+    frozen: FrozenRun,
+    examples: Sequence[Example],
+    *,
+    on_scored: Callable[[int], None],
+    on_halved: Callable[[int], None] = lambda _rows: None,
 ) -> list[Score]:
-    """Return the score of each example, in their order. Batches depend on the examples alone (DESIGN 5)."""
+    """Return the score of each example, in their order. Batches depend on the examples alone (DESIGN 5).
+
+    on_halved: told how many rows did not fit into memory at once.
+    """
     import torch
 
     from baldistill.student.generation import generate_greedily
     from baldistill.student.ifd import instruction_following_difficulty, is_looping
     from baldistill.student.rendering import render_prompt, room_for_generation
-    from baldistill.student.scoring import mean_target_nll, unconditioned_nll
+    from baldistill.student.scoring import unconditioned_nll
 
     batch_size = frozen.spec.evaluation.batch_size
     max_new_tokens = frozen.spec.selection.max_new_tokens
     room = room_for_generation(frozen, max_new_tokens=max_new_tokens)
     prompts = [render_prompt(frozen, student.tokenizer, text=one.input, room_for=room)[0] for one in examples]
     written = generate_greedily(
-        student, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, on_answered=on_scored
+        student,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        cache_mib=frozen.spec.student.cache_mib,
+        on_answered=on_scored,
+        on_halved=on_halved,
     )
     answered = [at for at, answer in enumerate(written) if answer.token_ids]
-    targets = [written[at].token_ids for at in answered]
-    conditioned = mean_target_nll(
-        student, [(prompts[at], written[at].token_ids) for at in answered], batch_size=batch_size
+    conditioned = _conditioned_nll(
+        student, [(prompts[at], written[at]) for at in answered], batch_size=batch_size, on_halved=on_halved
     )
-    alone = unconditioned_nll(student, targets, batch_size=batch_size)
+    targets = [written[at].token_ids for at in answered]
+    alone = unconditioned_nll(student, targets, batch_size=batch_size, on_halved=on_halved)
     ifd = instruction_following_difficulty(
         torch.tensor(conditioned, dtype=torch.float64), torch.tensor(alone, dtype=torch.float64)
     ).tolist()
@@ -82,3 +103,20 @@ def score_examples(
         )
         for at, one in enumerate(examples)
     ]
+
+
+def _conditioned_nll(
+    student: Student,
+    answers: Sequence[tuple[Sequence[int], Written]],
+    *,
+    batch_size: int,
+    on_halved: Callable[[int], None],
+) -> list[float]:
+    """Return how likely the student found what it wrote: as it wrote it, or in a pass of its own where that is not known."""
+    from baldistill.student.scoring import mean_target_nll
+
+    known = [written.nll for _, written in answers if written.nll is not None]
+    if len(known) == len(answers):
+        return known
+    pairs = [(prompt, written.token_ids) for prompt, written in answers]
+    return mean_target_nll(student, pairs, batch_size=batch_size, on_halved=on_halved)

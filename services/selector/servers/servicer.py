@@ -68,4 +68,11 @@ def bound(servicer: SelectorServicer) -> BoundService:
 def _candidate(one: Explanation) -> pb.Candidate:
     scored = one.score or {}
     known = {name: scored[name] for name in _SCORED if scored.get(name) is not None}
-    return pb.Candidate(example_id=one.example_id, domain=one.domain, selected=one.selected, rank=one.rank, **known)
+    return pb.Candidate(
+        example_id=one.example_id,
+        domain=one.domain,
+        selected=one.selected,
+        rank=one.rank,
+        reason=pb.SelectionReason.Value(f"SELECTION_REASON_{one.reason.name}"),
+        **known,
+    )

@@ -110,6 +110,14 @@ def test_a_selection_is_explained_by_domain_and_rank_with_what_was_not_chosen(sc
         ("login", 1, "l0", True),
         ("login", 2, "l1", True),
     ]
+    why = pb.SelectionReason
+    assert [one.reason for one in found] == [
+        why.SELECTION_REASON_HIGHEST_VALUE,
+        why.SELECTION_REASON_LOWER_VALUE,
+        why.SELECTION_REASON_LOWER_VALUE,
+        why.SELECTION_REASON_NOTHING_COMPETED,
+        why.SELECTION_REASON_NOTHING_COMPETED,
+    ]
     best, looping, empty, unscored = found[0], found[1], found[2], found[3]
     assert (best.ifd, best.conditioned_nll, best.unconditioned_nll, best.generated_tokens) == (0.75, 1.5, 2.5, 7)
     assert looping.looping
@@ -163,7 +171,13 @@ class LengthScorer:
         self.longest: set[int] = set()
 
     def score(
-        self, *, frozen: FrozenRun, student: ArtifactRef, examples: Sequence[Example], on_scored: Callable[[int], None]
+        self,
+        *,
+        frozen: FrozenRun,
+        student: ArtifactRef,
+        examples: Sequence[Example],
+        on_scored: Callable[[int], None],
+        on_halved: Callable[[int], None] = lambda _rows: None,
     ) -> list[Score]:
         self.pieces.append(len(examples))
         self.longest.add(frozen.spec.selection.max_new_tokens)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 from baldistill.artifacts.schemas import DomainPlan, StagePlan
 from baldistill.datasets.examples import Example
 from baldistill.seeding import stable_hash
 from services.selector.candidates import WHOLE_POOL, candidates_by_group, wanted_by_group
-from services.selector.ranking import ScoredCandidate, best_first
+from services.selector.ranking import best_first
 from services.selector.sampling import candidate_rank, random_rank, smallest_per_group
+from services.selector.strategies import BY_IFD, LeftOut, ScoredCandidate, Strategy
 
 
 def candidate(name: str, ifd: float | None, domain: str = "d") -> ScoredCandidate:
     return ScoredCandidate(example_id=name, domain=domain, ifd=ifd)
 
 
-def ranked(*scored: ScoredCandidate, wanted: int, ifd_max: float | None = None) -> list[str]:
-    best = best_first(scored, wanted={"d": wanted}, group=lambda one: one.domain, seed=1, ifd_max=ifd_max)
+def ranked(*scored: ScoredCandidate, wanted: int, strategy: Strategy = BY_IFD) -> list[str]:
+    best = best_first(scored, wanted={"d": wanted}, group=lambda one: one.domain, seed=1, strategy=strategy)
     return [one.example_id for one in best["d"]]
 
 
@@ -48,7 +50,28 @@ def test_equal_scores_are_ordered_by_hash_of_seed_and_id() -> None:
 
 def test_candidates_above_ifd_max_are_left_out_even_where_that_leaves_too_few() -> None:
     scored = [candidate("at", 1.0), candidate("above", 1.1), candidate("none", None)]
-    assert ranked(*scored, wanted=3, ifd_max=1.0) == ["at", "none"]
+    strategy = dataclasses.replace(BY_IFD, ifd_max=1.0)
+    assert ranked(*scored, wanted=3, strategy=strategy) == ["at", "none"]
+    assert [strategy.left_out(one) for one in scored] == [None, LeftOut.ABOVE_IFD_MAX, None]
+
+
+def test_flagged_answers_are_left_out_where_that_is_asked_for() -> None:
+    scored = [candidate("a", 1.0), dataclasses.replace(candidate("b", 2.0), flagged=True)]
+    assert ranked(*scored, wanted=2) == ["b", "a"]
+    strategy = dataclasses.replace(BY_IFD, drop_flagged=True)
+    assert ranked(*scored, wanted=2, strategy=strategy) == ["a"]
+    assert strategy.left_out(scored[1]) is LeftOut.FLAGGED
+
+
+def test_perplexity_takes_what_the_student_is_least_sure_of() -> None:
+    def scored(name: str, ifd: float, nll: float) -> ScoredCandidate:
+        return ScoredCandidate(example_id=name, domain="d", ifd=ifd, conditioned_nll=nll)
+
+    # 1000 nats: its perplexity is no float any more.
+    candidates = [scored("sure", 3.0, 0.1), scored("unsure", 1.0, 2.5), scored("lost", 0.5, 1000.0)]
+    by_perplexity = Strategy(value=lambda one: one.conditioned_nll)
+    assert ranked(*candidates, wanted=3, strategy=by_perplexity) == ["lost", "unsure", "sure"]
+    assert ranked(*candidates, wanted=3) == ["sure", "unsure", "lost"]
 
 
 def test_a_smaller_sample_is_the_start_of_a_larger_one_whatever_the_order_of_the_pool() -> None:
