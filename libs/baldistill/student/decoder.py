@@ -68,7 +68,7 @@ class Decoder:
         exact = turned.float()
         if layer.query_norm is not None and layer.key_norm is not None:
             size, epsilon = (weights.head_size,), weights.norm_epsilon
-            queries, keys = exact.split([weights.heads, weights.key_value_heads], dim=1)
+            queries, keys = torch.split(exact, [weights.heads, weights.key_value_heads], dim=1)
             queries.copy_(nn.functional.rms_norm(queries, size, layer.query_norm.float(), epsilon))
             keys.copy_(nn.functional.rms_norm(keys, size, layer.key_norm.float(), epsilon))
         first, second = exact.chunk(2, dim=-1)
