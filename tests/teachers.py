@@ -25,4 +25,4 @@ def open_gate() -> PurchaseGate:
 
 def key_of(client: TeacherClient, *, key_id: str = "key", limits: KeyLimits | None = None) -> TeacherKey:
     """Return a teacher by one key."""
-    return TeacherKey(key_id=key_id, name=key_id, limits=limits or KeyLimits(), client=client)
+    return TeacherKey(key_id=key_id, limits_id=key_id, name=key_id, limits=limits or KeyLimits(), client=client)

@@ -65,7 +65,7 @@ class TeacherGatewaySettings(ServiceSettings):
     )
     key_limits: dict[str, KeyLimitsSpec] = Field(
         default_factory=dict,
-        description="limits by the variable of a key, over all runs and replicas; the lower of these and a spec's counts",
+        description="limits by the variable of a key, over all who use it; they come before a spec's",
     )
     prices: Path | None = Field(
         default=None, description="YAML file of prices of one's own, for `teacher`; those of runs are frozen by policy"

@@ -86,7 +86,7 @@ class OracleTeacherSpec(SpecModel):
 
 
 class KeyLimitsSpec(SpecModel):
-    """What each of the teacher's keys may do, over all runs and all replicas of the gateway. None: no limit of ours."""
+    """What each of the teacher's keys may do, over the tenant's runs and all replicas of the gateway. None: no limit of ours."""
 
     calls_at_once: int | None = Field(default=None, ge=1, le=10_000, description="calls under way at once")
     requests_per_minute: int | None = Field(default=None, ge=1, description="calls in any 60 s")
@@ -117,7 +117,8 @@ class TeacherSpec(SpecModel):
         description="environment variables of further keys; calls are spread over all, a refused key is rested",
     )
     key_limits: KeyLimitsSpec = Field(
-        default_factory=KeyLimitsSpec, description="limits of each key, shared by all replicas of the gateway"
+        default_factory=KeyLimitsSpec,
+        description="limits of each key, shared by the tenant's runs and all replicas; the operator's come before them",
     )
     price: PriceSpec | None = Field(
         default=None,

@@ -52,26 +52,27 @@ class TeacherDirectory:
         return self._client(teacher, teacher.api_key_env)
 
     def keys_for(self, teacher: TeacherSpec, *, run: FrozenRun | None = None) -> Sequence[TeacherKey]:
-        """Return a teacher by each of its keys, with the lower of the spec's and the operator's limits of each.
+        """Return a teacher by each of its keys. Raises as `client_for` does.
 
-        Raises as `client_for` does. Teachers of this process have one key, without limits of the operator.
+        Limits: the operator's of a key, over all who use it; where there are none those of the spec, over its tenant's runs
+        alone. So nobody's spec slows down others, or speeds itself up. A teacher without a run is the operator's own.
         """
-        limits = _limits(teacher.key_limits)
         if teacher.kind != "openai":
             client = self.client_for(teacher, run=run)
-            # Named by what it answers like, so that its limits are those of its kind alone.
-            key_id = key_id_of(url=client.url, api_key=teacher.kind)
-            return [TeacherKey(key_id=key_id, name=teacher.kind, limits=limits, client=client)]
+            # In this process there is no key: named by what answers.
+            return [
+                _key(
+                    client, url=client.url, api_key=teacher.kind, name=teacher.kind, limits=teacher.key_limits, run=run
+                )
+            ]
         assert teacher.base_url is not None
-        return [
-            TeacherKey(
-                key_id=key_id_of(url=teacher.base_url, api_key=self._environment.get(name, "")),
-                name=name,
-                limits=limits.tightened(_limits(self._key_limits.get(name, KeyLimitsSpec()))),
-                client=self._client(teacher, name),
-            )
-            for name in (teacher.api_key_env, *teacher.more_api_key_envs)
-        ]
+        keys = []
+        for name in (teacher.api_key_env, *teacher.more_api_key_envs):
+            client, api_key = self._client(teacher, name), self._environment.get(name, "")
+            operators = self._key_limits.get(name)
+            limits, whose = (teacher.key_limits, run) if operators is None else (operators, None)
+            keys.append(_key(client, url=teacher.base_url, api_key=api_key, name=name, limits=limits, run=whose))
+        return keys
 
     def _client(self, teacher: TeacherSpec, key_env: str) -> TeacherClient:
         identity = f"{key_env}\n" + teacher.model_dump_json(include={"kind", "base_url", "protocol"})
@@ -118,6 +119,15 @@ class TeacherDirectory:
             return ProtocolTeacher(teacher.protocol)
         provider = self.provider_of(teacher, key_env)
         return OpenAITeacher(base_url=provider.base_url, api_key=provider.api_key)
+
+
+def _key(
+    client: TeacherClient, *, url: str, api_key: str, name: str, limits: KeyLimitsSpec, run: FrozenRun | None
+) -> TeacherKey:
+    """Return a key whose limits are shared by all, or, where a run is given, by the runs of its tenant."""
+    key_id = key_id_of(url=url, api_key=api_key)
+    limits_id = key_id if run is None else key_id_of(url=f"{key_id} of", api_key=run.spec.tenant)
+    return TeacherKey(key_id=key_id, limits_id=limits_id, name=name, limits=_limits(limits), client=client)
 
 
 def _limits(spec: KeyLimitsSpec) -> KeyLimits:

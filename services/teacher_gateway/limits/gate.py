@@ -113,4 +113,4 @@ def is_failure_of_the_teacher(result: CallResult) -> bool:
 
 
 def _demand(key: TeacherKey, tokens: int, lasts_at_most_s: float) -> Demand:
-    return Demand(key_id=key.key_id, limits=key.limits, tokens=tokens, lasts_at_most_s=lasts_at_most_s)
+    return Demand(key_id=key.limits_id, limits=key.limits, tokens=tokens, lasts_at_most_s=lasts_at_most_s)

@@ -14,9 +14,13 @@ from services.teacher_gateway.ports import TeacherClient
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherKey:
-    """A teacher by one of its keys. key_id: as `key_id_of` has it.   name: the variable that holds the key, for messages."""
+    """A teacher by one of its keys. key_id: as `key_id_of` has it.   name: the variable that holds the key, for messages.
+
+    limits_id: names those who share the limits, over all replicas.
+    """
 
     key_id: str
+    limits_id: str
     name: str
     limits: KeyLimits
     client: TeacherClient

@@ -22,18 +22,10 @@ class KeyLimits:
     def is_unlimited(self) -> bool:
         return self.calls_at_once is None and self.requests_per_minute is None and self.tokens_per_minute is None
 
-    def tightened(self, other: KeyLimits) -> KeyLimits:
-        """Return the lower of both limits in each unit."""
-        return KeyLimits(
-            calls_at_once=_lower(self.calls_at_once, other.calls_at_once),
-            requests_per_minute=_lower(self.requests_per_minute, other.requests_per_minute),
-            tokens_per_minute=_lower(self.tokens_per_minute, other.tokens_per_minute),
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """One call that wants to be made. key_id: as `key_id_of` has it.   tokens: its bound.
+    """One call that wants to be made. key_id: names those who share the limits.   tokens: its bound.
 
     lasts_at_most_s: how long the call may take; its slot is free after that even if this process is gone.
     waits_at_most_s: how long it may stand in the queue.
@@ -95,7 +87,3 @@ class CallLimits(Protocol):
 def key_id_of(*, url: str, api_key: str) -> str:
     """Name a provider's key by a hash: the same for all replicas and runs that use it, and no secret."""
     return hashlib.sha256(f"{url.rstrip('/')}\n{api_key}".encode()).hexdigest()[:24]
-
-
-def _lower(one: int | None, other: int | None) -> int | None:
-    return min((value for value in (one, other) if value is not None), default=None)

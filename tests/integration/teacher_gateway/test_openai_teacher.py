@@ -19,7 +19,7 @@ from baldistill.database.engine import open_database, sqlite_url
 from baldistill.database.migrate import migrate
 from baldistill.errors import DependencyUnavailable, InvalidInput
 from baldistill.settings import DatabaseSettings
-from baldistill.specs.runspec import TeacherSpec
+from baldistill.specs.runspec import KeyLimitsSpec, TeacherSpec
 from baldistill.tasks.bounds import UnpricedTeacher
 from baldistill.testing.teacher_runs import frozen_run, tickets
 from services.teacher_gateway.adapters.openai_teacher import OpenAITeacher
@@ -31,6 +31,7 @@ from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.effects import ThreadEffects
 from services.teacher_gateway.errors import PromptChanged, TeacherRefused
 from services.teacher_gateway.ledger.holds import HoldState
+from services.teacher_gateway.limits.terms import KeyLimits
 from services.teacher_gateway.ports import CallEnd, CallResult, TeacherCall
 from services.teacher_gateway.preflight import check_teacher
 from services.teacher_gateway.requests import TeacherRequest, annotation_request
@@ -184,6 +185,28 @@ def test_a_key_is_sent_to_no_other_url_than_those_that_are_allowed(serve: Callab
     check_teacher(TeacherSpec.model_validate({"base_url": allowed, "price": FREE}), teachers=teachers)
     with pytest.raises(InvalidInput, match="sends no key"):
         check_teacher(TeacherSpec.model_validate({"base_url": serve(), "price": FREE}), teachers=teachers)
+    teachers.close()
+
+
+def test_limits_of_a_spec_count_over_its_tenants_runs_and_the_operators_over_everybody() -> None:
+    spec = {
+        "base_url": "http://t/v1",
+        "price": FREE,
+        "key_limits": {"calls_at_once": 1},
+        "more_api_key_envs": ["SECOND"],
+    }
+    runs = [frozen_run(teacher=spec, tenant=tenant, run_id=run) for tenant, run in (("a", "1"), ("a", "2"), ("b", "1"))]
+    teachers = TeacherDirectory(
+        {"OPENAI_API_KEY": KEY, "SECOND": "other"},
+        key_limits={"SECOND": KeyLimitsSpec(requests_per_minute=50)},
+    )
+    ones, seconds = zip(*(teachers.keys_for(run.spec.teacher, run=run) for run in runs), strict=True)
+    assert ones[0].limits_id == ones[1].limits_id != ones[2].limits_id
+    assert {one.limits for one in ones} == {KeyLimits(calls_at_once=1)}
+    assert len({second.limits_id for second in seconds}) == 1
+    assert {second.limits for second in seconds} == {KeyLimits(requests_per_minute=50)}
+    # A key that the provider refused rests for all.
+    assert len({one.key_id for one in ones}) == 1
     teachers.close()
 
 

@@ -169,9 +169,3 @@ def test_a_key_is_named_by_a_hash_of_url_and_key() -> None:
     assert named == key_id_of(url="https://api/v1", api_key="sk-secret")
     assert "secret" not in named
     assert named != key_id_of(url="https://api/v1", api_key="sk-other")
-
-
-def test_the_lower_of_two_limits_counts() -> None:
-    spec = KeyLimits(calls_at_once=8, requests_per_minute=100)
-    operators = KeyLimits(requests_per_minute=50, tokens_per_minute=9)
-    assert spec.tightened(operators) == KeyLimits(calls_at_once=8, requests_per_minute=50, tokens_per_minute=9)
