@@ -51,15 +51,15 @@ def union_s(intervals: list[tuple[float, float]]) -> float:
 def put_clocks() -> None:
     """Put clocks on what computes with a student or waits for a teacher."""
     import services.selector.adapters.torch_scorer as scorer
-    import services.trainer.measuring as measuring
+    import services.trainer.examining as examining
     import services.trainer.training as training
     from services.teacher_gateway.adapters.openai_teacher import OpenAITeacher
     from services.teacher_gateway.adapters.protocol_teacher import ProtocolTeacher
 
     _put_clock(scorer, "score_examples", "score")
     _put_clock(training, "train_adapter", "train")
-    _put_clock(measuring, "answer_texts", "evaluate")
-    _put_clock(measuring, "mean_target_nll", "evaluate")
+    _put_clock(examining, "answer_texts", "evaluate")
+    _put_clock(examining, "mean_target_nll", "evaluate")
     for teacher in (OpenAITeacher, ProtocolTeacher):
         _put_clock(teacher, "complete", "teacher")
 
