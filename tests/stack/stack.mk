@@ -29,5 +29,6 @@ logs: $(READY) ## Show the last lines of every log of the local stack (PART=poli
 chaos: $(READY) ## Kills, outages, duplicates and delays during whole runs, compared with uninterrupted ones
 	$(BIN)/python -m tests.stack.chaos $(CHAOS)
 
-bench-pipeline: $(READY) ## What the pipeline costs beside student compute and teacher wait, and how long an event takes
-	$(BIN)/python -m tests.bench.bench_pipeline
+# PIPELINE: e.g. --only hops
+bench-pipeline: $(READY) ## What the pipeline costs beside student compute, the demo on the stack, how long an event takes (about 20 minutes)
+	$(BIN)/python -m tests.bench.bench_pipeline $(PIPELINE)
