@@ -11,7 +11,7 @@ from typing import Any, Never
 import grpc
 import structlog
 
-from baldistill.errors import DependencyUnavailable, LimitReached, Unauthenticated
+from baldistill.errors import DependencyUnavailable, LimitReached
 from baldistill.events.codec import TRACE_HEADER
 from baldistill.events.trace_context import sound_traceparent
 from baldistill.rpc.authentication import TokenVerifier, bearer_token
@@ -217,19 +217,21 @@ class Pipeline:
     @asynccontextmanager
     async def _verified_again(self, method: str, call: CallContext, noted: ObservedCall) -> AsyncIterator[None]:
         """Have a stream end once its token lets nobody in any more. Raises Unauthenticated then."""
-        refused: list[Unauthenticated] = []
+        refused: list[Exception] = []
 
         async def verify() -> None:
             while not refused:
                 await asyncio.sleep(self._limits.verify_streams_every_s)
                 try:
                     await self._authenticated(method, call, noted)
-                except Unauthenticated as error:
-                    refused.append(error)
-                    call.end()
-                except (DependencyUnavailable, LimitReached) as error:
+                except CallEnded:
+                    return
+                except DependencyUnavailable as error:
                     # Who was let in stays until somebody knows better.
                     _log.info("a stream's token was not verified again", reason=str(error))
+                except Exception as error:  # noqa: BLE001  (whatever it is, nobody vouches for the caller any more)
+                    refused.append(error)
+                    call.end()
 
         again = asyncio.create_task(verify())
         try:
@@ -240,7 +242,7 @@ class Pipeline:
             raise
         finally:
             again.cancel()
-            with suppress(asyncio.CancelledError, CallEnded):
+            with suppress(asyncio.CancelledError):
                 await again
 
     def _call_context(self, route: Route, context: Any, *, longest_s: float) -> CallContext:
