@@ -147,6 +147,7 @@ def _check_process(python: Path, service: str, folder: Path) -> None:
         "BALDISTILL_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
         "BALDISTILL_STORE__ENDPOINT": f"http://127.0.0.1:{free_port()}",
         "BALDISTILL_SERVER__METRICS_LISTEN": page,
+        "BALDISTILL_HTTP__LISTEN": f"127.0.0.1:{free_port()}",
     }
     module = stack_layout.SERVICES[service]
     with _running([str(python), "-m", module], told, folder) as process:

@@ -123,6 +123,8 @@ def test_processes_listen_where_probes_services_and_each_other_look(kustomizatio
         if workload.name in FACES:
             assert told["BALDISTILL_SERVER__LISTEN"] == f"0.0.0.0:{named['grpc']}"
             ports[workload.name] = named["grpc"]
+            http = told.get("BALDISTILL_HTTP__LISTEN", "")
+            assert http == (f"0.0.0.0:{named['http']}" if workload.name == "teacher-gateway" else "")
             _check_probes(workload.name, container, has_tls="BALDISTILL_SERVER__TLS_KEY" in told)
     for _workload, told in ours(kustomization):
         assert told["BALDISTILL_POLICY__ENDPOINT"] == f"policy:{ports['policy']}"
