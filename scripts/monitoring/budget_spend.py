@@ -11,6 +11,7 @@ UID = "baldistill-budget-spend"
 
 _B = "baldistill_teacher_gateway_budget"
 _TENANTS = 'tenant=~"$tenant",run=""'
+_G = "baldistill_teacher_gateway"
 _RUNS = 'tenant=~"$tenant",run=~"$run",run!=""'
 
 
@@ -23,7 +24,12 @@ def build() -> dashboard.Dashboard:
     about = "Budgets from the ledger itself: limit, spent, held and unknown, per tenant and run; plans against spend."
     return sections(
         titled(UID, title="BalDistill / Budget spend", about=about, variables=variables),
-        {"What is left": _left(), "Spent by run": _spent(), "Burn-down": _burn_down()},
+        {
+            "What is left": _left(),
+            "Spent by run": _spent(),
+            "Burn-down": _burn_down(),
+            "Domains and answers": _domains(),
+        },
     )
 
 
@@ -96,5 +102,51 @@ def _burn_down() -> Panels:
                 unit="s",
             ),
             Query(expr='baldistill:budget_lasts:seconds{tenant=~"$tenant"}', legend="{{tenant}} {{run}} {{unit}}"),
+        ),
+    ]
+
+
+def _domains() -> Panels:
+    return [
+        rows(
+            Described(
+                title="Domains of a run",
+                about="Rows planned, examples accepted, USD per accepted example; choose one run.",
+                unit="short",
+                span=24,
+            ),
+            Query(expr=f"sum by (run, domain) (baldistill_policy_planned_examples{{{_RUNS}}})", legend="planned"),
+            Query(expr=f"sum by (run, domain) ({_G}_accepted_examples{{{_RUNS}}})", legend="accepted"),
+            Query(expr=f"max by (run, domain) ({_G}_accepted_example_cost_usd{{{_RUNS}}})", legend="USD per accepted"),
+            by=("run", "domain"),
+        ),
+        lines(
+            Described(title="Pace", about="USD an hour, by the ledger's last ten minutes.", unit="currencyUSD", span=8),
+            Query(expr=f"max by (tenant, run) ({_B}_hourly_burn_usd{{{_RUNS}}})", legend="{{tenant}} {{run}}"),
+        ),
+        lines(
+            Described(title="Rejected by reason", about="Paid for, never trained on.", unit="short", span=8),
+            Query(
+                expr=f'sum by (phase, reason) (increase({_G}_rejected_examples_total{{tenant=~"$tenant"}}[1h]))',
+                legend="{{phase}} {{reason}}",
+            ),
+            stacked=True,
+        ),
+        lines(
+            Described(title="Tokens by kind", about="As the teachers report them.", unit="short", span=8),
+            Query(
+                expr=f'sum by (direction) (rate({_G}_used_tokens_total{{tenant=~"$tenant"}}[$__rate_interval]))',
+                legend="{{direction}} a second",
+            ),
+        ),
+        lines(
+            Described(
+                title="Taken from other runs", about="Annotations reused instead of bought.", unit="short", span=12
+            ),
+            Query(expr=f'sum by (tenant) ({_G}_reused_examples_total{{tenant=~"$tenant"}})', legend="{{tenant}}"),
+        ),
+        lines(
+            Described(title="Share rejected", about="Of the answers of an hour; an alert at 30 %.", unit="percentunit"),
+            Query(expr='baldistill:rationales_rejected:ratio1h{tenant=~"$tenant"}', legend="{{tenant}}"),
         ),
     ]

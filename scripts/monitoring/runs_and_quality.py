@@ -47,6 +47,13 @@ def _runs() -> Panels:
             Query(expr=f"baldistill:run_quiet:seconds{{{_RUNS}}}", legend="{{tenant}} {{run}}"),
         ),
         lines(
+            Described(
+                title="Seconds by step", about="Wall-clock of each step so far, waits included.", unit="s", span=24
+            ),
+            Query(expr=f"max by (run, step) ({_P}_step_duration_seconds{{{_RUNS}}})", legend="{{run}} {{step}}"),
+            stacked=True,
+        ),
+        lines(
             Described(title="Dead letters that wait", about="By the topic of the event.", unit="short", span=8),
             Query(expr="baldistill:dead_letters:count", legend="{{topic}}"),
         ),

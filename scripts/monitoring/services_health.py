@@ -10,6 +10,7 @@ from scripts.monitoring.panels import Described, Panels, Query, lines, number
 UID = "baldistill-services"
 
 _JOB = 'job=~"$job"'
+_G = "baldistill_teacher_gateway"
 _OVER = "[$__rate_interval]"
 
 
@@ -23,7 +24,14 @@ def build() -> dashboard.Dashboard:
             about=about,
             variables=[choice("job", label="Service", metric="baldistill_process_build_info")],
         ),
-        {"Calls": _calls(), "Events": _events(), "Jobs and dependencies": _work(), "Processes": _processes()},
+        {
+            "Calls": _calls(),
+            "HTTP": _http(),
+            "Events": _events(),
+            "Teacher": _teacher(),
+            "Jobs and dependencies": _work(),
+            "Processes": _processes(),
+        },
     )
 
 
@@ -45,6 +53,22 @@ def _calls() -> Panels:
         lines(
             Described(title="How long calls take", about="p50 and p99 over all methods but streams.", unit="s", span=8),
             *_quantiles("baldistill_rpc_call_duration_seconds", where=f'{_JOB},method!~".*Watch.*"', by=""),
+        ),
+    ]
+
+
+def _http() -> Panels:
+    return [
+        lines(
+            Described(title="HTTP calls", about="Of the OpenAI-compatible face, by status.", unit="reqps"),
+            Query(
+                expr=f"sum by (method, code) (rate(baldistill_http_handled_calls_total{_OVER}))",
+                legend="{{method}} {{code}}",
+            ),
+        ),
+        lines(
+            Described(title="How long HTTP calls take", about="p50 and p99, the teacher's time included.", unit="s"),
+            *_quantiles("baldistill_http_call_duration_seconds", where="", by=""),
         ),
     ]
 
@@ -72,6 +96,46 @@ def _events() -> Panels:
                 span=8,
             ),
             *_quantiles("baldistill_consumer_handling_duration_seconds", where=_JOB, by="group"),
+        ),
+    ]
+
+
+def _teacher() -> Panels:
+    return [
+        lines(
+            Described(
+                title="Teacher calls by outcome", about="Attempts by how they were booked.", unit="reqps", span=8
+            ),
+            Query(expr=f"sum by (outcome) (rate({_G}_finished_calls_total{_OVER}))", legend="{{outcome}}"),
+        ),
+        lines(
+            Described(
+                title="Calls that fail", about="Of the last five minutes; an alert at 10 %.", unit="percentunit", span=8
+            ),
+            Query(expr="baldistill:teacher_errors:ratio5m", legend="failed"),
+        ),
+        lines(
+            Described(
+                title="How long the teacher takes", about="p50 and p99, queue and ledger excluded.", unit="s", span=8
+            ),
+            *_quantiles(f"{_G}_call_duration_seconds", where="", by=""),
+        ),
+        lines(
+            Described(title="Queue", about="Calls that wait for a slot of their key.", unit="short", span=8),
+            Query(expr=f"sum({_G}_queued_calls)", legend="queued"),
+        ),
+        lines(
+            Described(title="Wait in the queue", about="p50 and p99, before anything is reserved.", unit="s", span=8),
+            *_quantiles(f"{_G}_queue_wait_seconds", where="", by=""),
+        ),
+        lines(
+            Described(
+                title="Teachers left alone",
+                about="Open circuits: a teacher fails and its runs wait.",
+                unit="short",
+                span=8,
+            ),
+            Query(expr=f"sum({_G}_open_circuits_number)", legend="open"),
         ),
     ]
 

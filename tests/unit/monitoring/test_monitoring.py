@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from baldistill.telemetry.declarations import Kind
-from baldistill.telemetry.metrics import METRICS
+from baldistill.telemetry.metrics import BUDGETS, METRICS
 from scripts.monitoring import dashboards
 from scripts.monitoring.charted import charted, filled, metrics_in
 from scripts.monitoring.rules import Alert, BadRule, alerts_under_test, read_rules
@@ -35,6 +35,21 @@ def test_panels_read_what_is_declared_or_recorded() -> None:
     for one in charted():
         assert metrics_in(one.expr), one
         assert metrics_in(one.expr) <= known, one
+
+
+def test_every_declared_metric_is_charted_or_recorded() -> None:
+    read = {name for one in charted() for name in metrics_in(one.expr)}
+    read |= {name for recording in read_rules().recordings for name in metrics_in(recording.expr)}
+    plain = {name.removesuffix(part) for name in read for part in PARTS} | read
+    # Alive or not is `up`; how many calls began is what ended and what is under way.
+    unread = {
+        "baldistill_process_build_info",
+        "baldistill_rpc_started_calls_total",
+        "baldistill_http_started_calls_total",
+    }
+    # Of each quantity there is a panel in the unit that matters; `budget show` has the others.
+    unread |= {metric.name for metric in BUDGETS.values()}
+    assert {metric.name for metric in METRICS} - plain - unread == set()
 
 
 @pytest.mark.parametrize("alert", read_rules().alerts, ids=lambda alert: alert.name)
