@@ -49,6 +49,7 @@ include scripts/proto.mk
 include tests/bench/real.mk
 include tests/experiments/experiments.mk
 include tests/stack/stack.mk
+include tests/bench/gateway.mk
 include k8s/k8s.mk
 include k8s/monitoring.mk
 
