@@ -46,7 +46,6 @@ from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus
 from services.teacher_gateway.ledger.holds import Attempt
 from services.teacher_gateway.limits.desk import DEFAULT_QUEUE, LimitDesk
 from services.teacher_gateway.limits.gate import PurchaseGate
-from services.teacher_gateway.loop_effects import ThreadedLedger
 from services.teacher_gateway.observing import CallObserver, NobodyObserves
 from services.teacher_gateway.ports import Ledger, Teachers
 from services.teacher_gateway.preflight import check_teacher
@@ -249,7 +248,7 @@ def build_teacher_gateway(
             teachers=teachers,
             caller_for=caller_for,
             forwarding=ForwardingCallers(
-                ledger=ThreadedLedger(ledger),
+                ledger=ledger,
                 bookings=bookings,
                 gate=gate,
                 drain=drain,

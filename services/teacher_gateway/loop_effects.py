@@ -5,32 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
 
 from baldistill.errors import RetryableError
 from services.teacher_gateway.bookings import PendingBookings
 from services.teacher_gateway.draining import Drain
-from services.teacher_gateway.ledger.holds import Booking, HoldState, Reserved, ReserveOutcome, ReserveRequest
+from services.teacher_gateway.ledger.holds import Booking, Reserved, ReserveOutcome, ReserveRequest
 from services.teacher_gateway.limits.gate import Passage, PurchaseGate
 from services.teacher_gateway.limits.keys import TeacherKey
 from services.teacher_gateway.limits.terms import GatewayBusy
-from services.teacher_gateway.ports import CallResult, Ledger, TeacherCall
+from services.teacher_gateway.ports import AsyncLedger, CallResult, TeacherCall
 
 # How soon a pause notices that the end begins.
 _LOOK_EVERY_S = 0.2
-
-
-class AwaitableLedger(Protocol):
-    """The ledger's part in a purchase, for coroutines. The promises are the Ledger's."""
-
-    async def reserve_async(self, requests: Sequence[ReserveRequest]) -> list[ReserveOutcome]:
-        """As `reserve`."""
-
-    async def mark_sent_async(self, reserved: Reserved) -> bool:
-        """As `mark_sent`."""
-
-    async def book_async(self, reserved: Reserved, booking: Booking) -> HoldState:
-        """As `book`."""
 
 
 class LoopEffects:
@@ -41,7 +27,7 @@ class LoopEffects:
     def __init__(
         self,
         *,
-        ledger: AwaitableLedger,
+        ledger: AsyncLedger,
         bookings: PendingBookings,
         keys: Sequence[TeacherKey],
         gate: PurchaseGate,
@@ -106,19 +92,3 @@ class LoopEffects:
             self._drain.refuse_if_stopping()
             await asyncio.sleep(min(rest_s, _LOOK_EVERY_S))
         self._drain.refuse_if_stopping()
-
-
-class ThreadedLedger:
-    """An AwaitableLedger over one that blocks: each call in a thread."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    async def reserve_async(self, requests: Sequence[ReserveRequest]) -> list[ReserveOutcome]:
-        return await asyncio.to_thread(self._ledger.reserve, requests)
-
-    async def mark_sent_async(self, reserved: Reserved) -> bool:
-        return await asyncio.to_thread(self._ledger.mark_sent, reserved)
-
-    async def book_async(self, reserved: Reserved, booking: Booking) -> HoldState:
-        return await asyncio.to_thread(self._ledger.book, reserved, booking)

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from baldistill.database.engine import open_database
 from baldistill.database.migrate import migrate
@@ -134,7 +135,7 @@ class Purse:
                 self._ledger.top_up(status.path, nano_usd=more, actor="bench")
 
 
-def weather(folder: Path, storm: Storm, *, seed: int) -> tuple[Audit, dict[str, object]]:
+def weather(folder: Path, storm: Storm, *, seed: int) -> tuple[Audit, dict[str, Any]]:
     """Let a storm pass over four gateways; return what the audit says, and what happened."""
     rng = random.Random(seed)
     runs = [f"run-{number}" for number in range(_RUNS)]
@@ -236,7 +237,7 @@ def main() -> None:
         folder.chmod(0o755)
         found, happened = weather(folder, storm, seed=told.seed)
     print(f"outcomes: {happened.pop('outcomes')}")
-    overspend = max(found.overspend_nano_usd, int(str(happened.pop("worst_overspend"))))
+    overspend = max(found.overspend_nano_usd, happened.pop("worst_overspend"))
     figures = {
         "overspend_nano_usd": overspend,
         "leaked_holds": found.leaked_holds,

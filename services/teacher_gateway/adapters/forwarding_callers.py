@@ -14,9 +14,9 @@ from services.teacher_gateway.completions import price_version
 from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.limits.gate import Passage, PurchaseGate
 from services.teacher_gateway.limits.keys import TeacherKey
-from services.teacher_gateway.loop_effects import AwaitableLedger, LoopEffects
+from services.teacher_gateway.loop_effects import LoopEffects
 from services.teacher_gateway.observing import CallObserver
-from services.teacher_gateway.ports import CallResult, TeacherCall
+from services.teacher_gateway.ports import AsyncLedger, CallResult, TeacherCall
 from services.teacher_gateway.served_models import ServedModel
 
 
@@ -36,7 +36,7 @@ class ForwardingCallers:
     def __init__(
         self,
         *,
-        ledger: AwaitableLedger,
+        ledger: AsyncLedger,
         bookings: PendingBookings,
         gate: PurchaseGate,
         drain: Drain,
