@@ -1,126 +1,271 @@
-"""`baldistill budget`: what was allowed, spent, held, and what nobody knows."""
+"""`baldistill budget`: make, show, change, freeze budgets, and what happened to them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from baldistill.errors import InvalidInput
+from baldistill.errors import AlreadyThere, InvalidInput
 from baldistill.tasks.bounds import ceiling_nano_usd
-from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption, TenantOption
-from services.cli.output import MESSAGES, RESULTS, print_json, usd
-from services.cli.runs import RunArgument, find_run
-from services.teacher_gateway.composition import run_budgets
-from services.teacher_gateway.ledger.budgets import UNITS, BudgetPath, BudgetStatus, Scope
+from services.cli.budget_access import BudgetAccess, is_shown, new_request_id, open_budgets, path_of
+from services.cli.budget_tables import budget_document, budget_table, event_document, history_table
+from services.cli.home import DEFAULT_HOME, HomeOption, JsonOption, TenantOption
+from services.cli.output import MESSAGES, RESULTS, print_json
+from services.cli.remote.connection import TlsCaOption
+from services.cli.stores import ClusterOption
+from services.teacher_gateway.errors import BudgetMissing
+from services.teacher_gateway.ledger.budgets import UNITS, Amounts, BudgetPath, BudgetStatus, Ceilings, WindowKind
 
-budget_app = typer.Typer(help="Budgets and what was spent.", no_args_is_help=True)
+budget_app = typer.Typer(help="Budgets: what may be spent, what was, and who changed it.", no_args_is_help=True)
+
+OfRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="[RUN]", help="Name or id of a run (its id with --endpoint); none: the tenant's own budget."
+    ),
+]
+StageOption = Annotated[int, typer.Option("--stage", min=0, help="That stage's budget of the run; 0: the run's.")]
+DomainOption = Annotated[str, typer.Option("--domain", help="That domain's budget of the stage.")]
+GatewayOption = Annotated[
+    str,
+    typer.Option(
+        "--endpoint",
+        envvar="BALDISTILL_GATEWAY_ENDPOINT",
+        help="Ask the teacher gateway at host:port instead of a database; the token is read from BALDISTILL_TOKEN.",
+    ),
+]
+CallsOption = Annotated[int | None, typer.Option("--calls", min=0, help="Paid calls.")]
+TokensOption = Annotated[int | None, typer.Option("--tokens", min=0, help="Tokens, prompt and completion together.")]
+UsdOption = Annotated[float | None, typer.Option("--usd", min=0, help="Cost in USD.")]
 
 
 @budget_app.callback()
 def budgets() -> None:
-    """Budgets and what was spent."""
+    """Budgets: what may be spent, what was, and who changed it."""
+
+
+@budget_app.command()
+def create(
+    run: OfRun = "",
+    stage: StageOption = 0,
+    domain: DomainOption = "",
+    calls: CallsOption = None,
+    tokens: TokensOption = None,
+    usd: UsdOption = None,
+    window: Annotated[
+        WindowKind, typer.Option("--window", help="Over which time it counts (UTC).")
+    ] = WindowKind.LIFETIME,
+    home: HomeOption = DEFAULT_HOME,
+    cluster: ClusterOption = False,
+    tenant: TenantOption = "default",
+    endpoint: GatewayOption = "",
+    ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a budget. What has no ceiling is metered and unlimited. A run's budget is made by itself when it is submitted.
+
+    Example: baldistill budget create --tenant acme --usd 500 --window month
+    """
+    ceilings = Ceilings(calls=calls, tokens=tokens, nano_usd=_nano(usd))
+    with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
+        path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
+        if not access.create(path, ceilings=ceilings, window=window):
+            status = _one(access, path)
+            if (status.ceilings, status.window_kind) != (ceilings, window):
+                raise AlreadyThere(
+                    kind="budget", name=str(path), difference="its ceilings or its window are others; use `budget set`"
+                )
+        _print(access, path, as_json=as_json)
 
 
 @budget_app.command()
 def show(
-    name: RunArgument,
+    run: OfRun = "",
+    stage: StageOption = 0,
+    domain: DomainOption = "",
     home: HomeOption = DEFAULT_HOME,
+    cluster: ClusterOption = False,
     tenant: TenantOption = "default",
     domains: Annotated[bool, typer.Option("--domains", help="Also every domain of every stage.")] = False,
+    endpoint: GatewayOption = "",
+    ca: TlsCaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a run's budget, read from the ledger: allowed, spent, held, UNKNOWN, remaining.
+    """Show a budget and those below it, read from the ledger: allowed, spent, held, UNKNOWN, remaining.
 
     UNKNOWN calls were sent and never answered as far as we know; they count as spent at their bound.
     """
-    with Home(home) as opened:
-        record = find_run(opened, tenant=tenant, name=name)
-        tree = run_budgets(opened.engine, tenant=record.tenant, run_id=record.run_id)
-    shown = [status for status in tree if domains or status.path.scope is not Scope.DOMAIN]
+    with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
+        path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
+        tree = access.tree(path)
+    shown = [status for status in tree if is_shown(status, root=path, domains=domains)]
     if as_json:
-        print_json([_document(status) for status in shown])
-        return
-    table = Table(title=f"Budget of {record.name}", caption="spent includes UNKNOWN; '-' = no ceiling")
-    for column, heading in enumerate(("scope", "unit", "allowed", "spent", "UNKNOWN", "held", "remaining", "state")):
-        table.add_column(heading, justify="left" if column < 2 else "right")
-    for status in shown:
-        for unit in UNITS:
-            table.add_row(*_cells(status, unit))
-    RESULTS.print(table)
+        print_json([budget_document(status) for status in shown])
+    else:
+        RESULTS.print(budget_table(f"Budget of {run or f'tenant {tenant}'}", shown))
+
+
+@budget_app.command("set")
+def set_ceilings(
+    run: OfRun = "",
+    stage: StageOption = 0,
+    domain: DomainOption = "",
+    calls: CallsOption = None,
+    tokens: TokensOption = None,
+    usd: UsdOption = None,
+    unlimited: Annotated[
+        list[str] | None, typer.Option("--unlimited", help="Take a ceiling away: calls, tokens or usd.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    cluster: ClusterOption = False,
+    tenant: TenantOption = "default",
+    endpoint: GatewayOption = "",
+    ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set ceilings; those not named stay. None can be set below what is spent and held.
+
+    Example: baldistill budget set my-distillation --calls 4000 --unlimited tokens
+    """
+    named = {"calls": calls, "tokens": tokens, "nano_usd": _nano(usd)}
+    freed = {_unit(name) for name in unlimited or ()}
+    wanted = {unit: value for unit, value in named.items() if value is not None}
+    if not wanted and not freed:
+        raise InvalidInput("name at least one of --calls, --tokens, --usd, --unlimited")
+    if both := freed & set(wanted):
+        raise InvalidInput(f"{', '.join(sorted(both))}: either a ceiling or --unlimited")
+    with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
+        path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
+        ceilings = replace(_one(access, path).ceilings, **wanted, **dict.fromkeys(freed))
+        access.set_ceilings(path, ceilings)
+        _print(access, path, as_json=as_json)
 
 
 @budget_app.command("top-up")
 def top_up(
-    name: RunArgument,
-    calls: Annotated[int, typer.Option(min=0, help="Calls to allow beside those allowed now.")] = 0,
-    tokens: Annotated[int, typer.Option(min=0, help="Tokens to allow beside those allowed now.")] = 0,
-    usd_amount: Annotated[float, typer.Option("--usd", min=0, help="USD to allow beside those allowed now.")] = 0.0,
+    run: OfRun = "",
+    stage: StageOption = 0,
+    domain: DomainOption = "",
+    calls: CallsOption = None,
+    tokens: TokensOption = None,
+    usd: UsdOption = None,
+    request_id: Annotated[
+        str, typer.Option("--request-id", help="Names the addition: the same one again adds nothing.")
+    ] = "",
     home: HomeOption = DEFAULT_HOME,
+    cluster: ClusterOption = False,
     tenant: TenantOption = "default",
+    endpoint: GatewayOption = "",
+    ca: TlsCaOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Raise a run's ceilings; then run its spec again, and a run that waits for money goes on.
+    """Raise the ceilings that there are; then run the spec again, and a run that waits for money goes on.
+
+    At running services `baldistill resume RUN --add-calls` does both.
 
     Example: baldistill budget top-up my-distillation --calls 50 --usd 0.20
     """
-    if not (calls or tokens or usd_amount):
+    added = Amounts(calls=calls or 0, tokens=tokens or 0, nano_usd=_nano(usd) or 0)
+    if added == Amounts():
         raise InvalidInput("name at least one of --calls, --tokens, --usd")
-    # Deferred: only a process that may spend builds the gateway.
-    from services.teacher_gateway.composition import build_teacher_gateway
-
-    with Home(home) as opened:
-        record = find_run(opened, tenant=tenant, name=name)
-        gateway = build_teacher_gateway(store=opened.store, engine=opened.engine, locks=opened.layout.locks)
-        try:
-            gateway.ledger.top_up(
-                BudgetPath(tenant=record.tenant, run_id=record.run_id),
-                calls=calls,
-                tokens=tokens,
-                nano_usd=ceiling_nano_usd(Decimal(str(usd_amount))),
-                actor="command line",
-            )
-        finally:
-            gateway.close()
-    MESSAGES.print(f"Topped up {record.name}. Run its spec again to go on.")
+    with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
+        path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
+        access.top_up(path, added, request_id=request_id or new_request_id())
+        _print(access, path, as_json=as_json)
+    MESSAGES.print(f"Topped up the budget of {path}. Run its spec again, or resume it, to go on.", soft_wrap=True)
 
 
-def _cells(status: BudgetStatus, unit: str) -> tuple[str, ...]:
-    def text(value: int | None) -> str:
-        if value is None:
-            return "-"
-        return usd(value) if unit == "nano_usd" else f"{value:,}"
+@budget_app.command()
+def freeze(
+    run: OfRun = "",
+    stage: StageOption = 0,
+    domain: DomainOption = "",
+    home: HomeOption = DEFAULT_HOME,
+    cluster: ClusterOption = False,
+    tenant: TenantOption = "default",
+    endpoint: GatewayOption = "",
+    ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let nothing more be reserved or sent under a budget. When this returns, no further call leaves; answers on their way count.
 
-    return (
-        status.path.label if unit == UNITS[0] else "",
-        "cost" if unit == "nano_usd" else unit,
-        text(getattr(status.ceilings, unit)),
-        text(getattr(status.spent, unit)),
-        text(getattr(status.unknown, unit)),
-        text(getattr(status.held, unit)),
-        text(status.remaining(unit)),
-        status.state.value if unit == UNITS[0] else "",
-    )
+    Example: baldistill budget freeze --tenant acme
+    """
+    with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
+        path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
+        access.freeze(path)
+        _print(access, path, as_json=as_json)
 
 
-def _document(status: BudgetStatus) -> dict[str, Any]:
-    path = status.path
-    return {
-        "scope": path.scope.value,
-        "tenant": path.tenant,
-        "run_id": path.run_id or None,
-        "stage": path.stage if path.scope in {Scope.STAGE, Scope.DOMAIN} else None,
-        "domain": path.domain or None,
-        "state": status.state.value,
-        **{
-            unit: {
-                "ceiling": getattr(status.ceilings, unit),
-                "spent": getattr(status.spent, unit),
-                "unknown": getattr(status.unknown, unit),
-                "held": getattr(status.held, unit),
-                "remaining": status.remaining(unit),
-            }
-            for unit in UNITS
-        },
-    }
+@budget_app.command()
+def unfreeze(
+    run: OfRun = "",
+    stage: StageOption = 0,
+    domain: DomainOption = "",
+    home: HomeOption = DEFAULT_HOME,
+    cluster: ClusterOption = False,
+    tenant: TenantOption = "default",
+    endpoint: GatewayOption = "",
+    ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Undo `freeze`. A budget that the provider overbilled stays closed."""
+    with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
+        path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
+        access.unfreeze(path)
+        _print(access, path, as_json=as_json)
+
+
+@budget_app.command()
+def history(
+    run: OfRun = "",
+    stage: StageOption = 0,
+    domain: DomainOption = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most lines.")] = 50,
+    home: HomeOption = DEFAULT_HOME,
+    cluster: ClusterOption = False,
+    tenant: TenantOption = "default",
+    endpoint: GatewayOption = "",
+    ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the audit trail, newest first: who changed a budget, and which calls did not end in the common way.
+
+    The trail only grows; the database refuses to change or delete a line.
+    """
+    with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
+        path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
+        events = access.history(path, limit=limit)
+    if as_json:
+        print_json([event_document(event) for event in events])
+    else:
+        RESULTS.print(history_table(events) if events else f"Nothing happened to the budget of {path}.")
+
+
+def _one(access: BudgetAccess, path: BudgetPath) -> BudgetStatus:
+    found = next((status for status in access.tree(path) if status.path == path), None)
+    if found is None:
+        raise BudgetMissing(path=path)
+    return found
+
+
+def _print(access: BudgetAccess, path: BudgetPath, *, as_json: bool) -> None:
+    status = _one(access, path)
+    if as_json:
+        print_json(budget_document(status))
+    else:
+        RESULTS.print(budget_table(f"Budget of {path}", [status]))
+
+
+def _nano(usd: float | None) -> int | None:
+    return None if usd is None else ceiling_nano_usd(Decimal(str(usd)))
+
+
+def _unit(name: str) -> str:
+    unit = "nano_usd" if name == "usd" else name
+    if unit not in UNITS:
+        raise InvalidInput(f"'{name}' is no ceiling; one of calls, tokens, usd", field="--unlimited")
+    return unit

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -166,6 +166,16 @@ def count_reusable(engine: Engine, frozen: FrozenRun, *, store: ArtifactStore) -
     # Whatever the stage: the prompt of an annotation is the same in all.
     asked = [annotation_request(frozen, stage=1, example=example) for example in iter_examples(store, dataset.pool)]
     return len(find_reusable(frozen, asked, paid=SqlPaidAnswers(engine)))
+
+
+@contextmanager
+def open_ledger(engine: Engine, *, locks: Path | None = None) -> Iterator[Ledger]:
+    """Open the ledger alone, for a command that changes budgets and buys nothing."""
+    ledger = SqlLedger(engine, lock_folder=locks)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
 def count_answers(engine: Engine, *, tenant: str, run_id: str) -> int:

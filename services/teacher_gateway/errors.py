@@ -11,7 +11,9 @@ class BudgetMissing(PermanentError):
     """Money is asked for from a budget that nobody made."""
 
     def __init__(self, *, path: BudgetPath) -> None:
-        super().__init__(f"there is no budget for {path}; submit the run again")
+        super().__init__(
+            f"there is no budget for {path}; make it (`baldistill budget create`), or submit its run again"
+        )
         self.path = path
 
 

@@ -12,6 +12,7 @@ from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import TeacherSpec
 from baldistill.tasks.prompts import ChatMessage
 from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus, Ceilings, WindowKind
+from services.teacher_gateway.ledger.history import BudgetEvent
 from services.teacher_gateway.ledger.holds import (
     Attempt,
     Booking,
@@ -190,6 +191,9 @@ class Ledger(Protocol):
         self, path: BudgetPath, *, states: Collection[HoldState], before_hold_id: int | None, limit: int
     ) -> list[SpendEntry]:
         """Return attempts under a budget, newest first. states: empty = all.   before_hold_id: only older ones."""
+
+    def history(self, path: BudgetPath, *, before_id: int | None, limit: int) -> list[BudgetEvent]:
+        """Return the audit trail of a budget and those below it, newest first. before_id: only older lines."""
 
     def attempts(self, path: BudgetPath) -> list[Attempt]:
         """Return all attempts under a budget in the order of their reserve."""

@@ -40,7 +40,7 @@ class GroupCommit(Generic[Work]):
         name: str,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """patience_s: how long a caller waits; while a group takes longer, what may be refused is refused at once."""
+        """patience_s: how long a caller waits; while a group takes longer, all are refused at once."""
         self._do = do
         self._unheard = unheard
         self._patience_s = patience_s
@@ -90,18 +90,17 @@ class GroupCommit(Generic[Work]):
         with self._changed:
             if self._closing:
                 raise DependencyUnavailable(dependency=self._name, reason="this process has closed it")
-            if refusable:
-                self._refuse_if_behind()
+            self._refuse_if_stuck()
+            if refusable and len(self._queue) >= _LONGEST_QUEUE:
+                raise DependencyUnavailable(dependency=self._name, reason=f"{_LONGEST_QUEUE} calls wait for it already")
             self._queue.append((work, future))
             self._changed.notify()
         return future
 
-    def _refuse_if_behind(self) -> None:
+    def _refuse_if_stuck(self) -> None:
         since_s = self._busy_since_s
         if since_s is not None and self._monotonic_s() - since_s > self._patience_s:
             raise self._too_slow()
-        if len(self._queue) >= _LONGEST_QUEUE:
-            raise DependencyUnavailable(dependency=self._name, reason=f"{_LONGEST_QUEUE} calls wait for it already")
 
     def _too_slow(self) -> DependencyUnavailable:
         return DependencyUnavailable(

@@ -36,6 +36,11 @@ class Face:
         self._server = server
         self._exit = exit_stack
 
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, host:port."""
+        return self._server.address
+
     def channel(self, token: str) -> grpc.Channel:
         """Return a channel whose errors are ours."""
         return self._exit.enter_context(RpcClient(endpoint=self._server.address, token=token)).channel

@@ -771,3 +771,109 @@ class SpendEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SpendEntry: _TypeAlias = SpendEntry  # noqa: Y015
+
+@_typing.final
+class ListBudgetEventsRequest(_message.Message):
+    """Asks for the audit trail."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most lines in one answer, 1 to 1000; 0 = 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before; empty = from the start."""
+    @_builtins.property
+    def root(self) -> Global___BudgetPath:
+        """Of this budget and all below it."""
+
+    def __init__(
+        self,
+        *,
+        root: Global___BudgetPath | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["root", b"root"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "root", b"root"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBudgetEventsRequest: _TypeAlias = ListBudgetEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListBudgetEventsResponse(_message.Message):
+    """One page of the audit trail."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty = this was the last."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___BudgetEvent]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___BudgetEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBudgetEventsResponse: _TypeAlias = ListBudgetEventsResponse  # noqa: Y015
+
+@_typing.final
+class BudgetEvent(_message.Message):
+    """One line of the audit trail. Lines are never changed or deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DETAILS_JSON_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    """Who: a token's subject, a service, or `command line`."""
+    action: _builtins.str
+    """What, e.g. create, set_ceilings, top_up, freeze, unfreeze, reopen, close_overbilled, settled_late, unknown."""
+    request_id: _builtins.str
+    """The attempt, `<key>/<attempt>`; empty where the line is about a budget."""
+    details_json: _builtins.str
+    """A JSON object; its keys depend on the action."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, UTC, by the database's clock."""
+
+    @_builtins.property
+    def path(self) -> Global___BudgetPath:
+        """The budget that changed; unset where the line is about an attempt."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+        action: _builtins.str = ...,
+        path: Global___BudgetPath | None = ...,
+        request_id: _builtins.str = ...,
+        details_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "details_json", b"details_json", "path", b"path", "request_id", b"request_id", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetEvent: _TypeAlias = BudgetEvent  # noqa: Y015

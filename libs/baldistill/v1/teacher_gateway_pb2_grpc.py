@@ -65,6 +65,11 @@ class TeacherGatewayServiceStub:
                 request_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListSpendRequest.SerializeToString,
                 response_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListSpendResponse.FromString,
                 _registered_method=True)
+        self.ListBudgetEvents = channel.unary_unary(
+                '/baldistill.v1.TeacherGatewayService/ListBudgetEvents',
+                request_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsResponse.FromString,
+                _registered_method=True)
 
 
 class TeacherGatewayServiceServicer:
@@ -115,6 +120,13 @@ class TeacherGatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListBudgetEvents(self, request, context):
+        """Returns what happened to a budget and those below it: who changed what, and which attempts ended uncommonly.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TeacherGatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -147,6 +159,11 @@ def add_TeacherGatewayServiceServicer_to_server(servicer, server):
                     servicer.ListSpend,
                     request_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListSpendRequest.FromString,
                     response_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListSpendResponse.SerializeToString,
+            ),
+            'ListBudgetEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBudgetEvents,
+                    request_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -312,6 +329,33 @@ class TeacherGatewayService:
             '/baldistill.v1.TeacherGatewayService/ListSpend',
             baldistill_dot_v1_dot_teacher__gateway__pb2.ListSpendRequest.SerializeToString,
             baldistill_dot_v1_dot_teacher__gateway__pb2.ListSpendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBudgetEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.TeacherGatewayService/ListBudgetEvents',
+            baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsRequest.SerializeToString,
+            baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class TeacherGatewayServiceStub:
     """Returns a budget and those below it."""
     ListSpend: _grpc.UnaryUnaryMultiCallable[_teacher_gateway_pb2.ListSpendRequest, _teacher_gateway_pb2.ListSpendResponse]
     """Returns teacher calls, newest first, one entry per attempt."""
+    ListBudgetEvents: _grpc.UnaryUnaryMultiCallable[_teacher_gateway_pb2.ListBudgetEventsRequest, _teacher_gateway_pb2.ListBudgetEventsResponse]
+    """Returns what happened to a budget and those below it: who changed what, and which attempts ended uncommonly."""
 
 @_typing.type_check_only
 class TeacherGatewayServiceAsyncStub(TeacherGatewayServiceStub):
@@ -71,6 +73,8 @@ class TeacherGatewayServiceAsyncStub(TeacherGatewayServiceStub):
     """Returns a budget and those below it."""
     ListSpend: _aio.UnaryUnaryMultiCallable[_teacher_gateway_pb2.ListSpendRequest, _teacher_gateway_pb2.ListSpendResponse]  # type: ignore[assignment]
     """Returns teacher calls, newest first, one entry per attempt."""
+    ListBudgetEvents: _aio.UnaryUnaryMultiCallable[_teacher_gateway_pb2.ListBudgetEventsRequest, _teacher_gateway_pb2.ListBudgetEventsResponse]  # type: ignore[assignment]
+    """Returns what happened to a budget and those below it: who changed what, and which attempts ended uncommonly."""
 
 class TeacherGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """Teacher calls under budgets that are never exceeded. Owns budgets, the ledger and replies."""
@@ -126,5 +130,13 @@ class TeacherGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_teacher_gateway_pb2.ListSpendResponse, _abc.Awaitable[_teacher_gateway_pb2.ListSpendResponse]]:
         """Returns teacher calls, newest first, one entry per attempt."""
+
+    @_abc_1.abstractmethod
+    def ListBudgetEvents(
+        self,
+        request: _teacher_gateway_pb2.ListBudgetEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_teacher_gateway_pb2.ListBudgetEventsResponse, _abc.Awaitable[_teacher_gateway_pb2.ListBudgetEventsResponse]]:
+        """Returns what happened to a budget and those below it: who changed what, and which attempts ended uncommonly."""
 
 def add_TeacherGatewayServiceServicer_to_server(servicer: TeacherGatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

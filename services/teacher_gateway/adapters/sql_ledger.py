@@ -22,6 +22,7 @@ from services.teacher_gateway.adapters import (
     sql_owners,
     sql_settlement,
 )
+from services.teacher_gateway.adapters.sql_audit import read_history
 from services.teacher_gateway.adapters.sql_groups import BookingWork, LedgerGroups, Marking, Reserving
 from services.teacher_gateway.adapters.sql_spend import spend_of
 from services.teacher_gateway.ledger.budgets import (
@@ -32,6 +33,7 @@ from services.teacher_gateway.ledger.budgets import (
     Ceilings,
     WindowKind,
 )
+from services.teacher_gateway.ledger.history import BudgetEvent
 from services.teacher_gateway.ledger.holds import (
     Attempt,
     Booking,
@@ -207,6 +209,9 @@ class SqlLedger:
         return self._read(
             lambda connection: spend_of(connection, path, states=states, before_hold_id=before_hold_id, limit=limit)
         )
+
+    def history(self, path: BudgetPath, *, before_id: int | None, limit: int) -> list[BudgetEvent]:
+        return read_history(self._engine, path, before_id=before_id, limit=limit)
 
     def attempts(self, path: BudgetPath) -> list[Attempt]:
         return self._read(lambda connection: sql_holds.attempts_of(connection, path))

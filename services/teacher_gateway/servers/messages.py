@@ -17,6 +17,7 @@ from services.teacher_gateway.ledger.budgets import (
     Ceilings,
     WindowKind,
 )
+from services.teacher_gateway.ledger.history import BudgetEvent
 from services.teacher_gateway.ledger.holds import HoldState, SpendEntry
 
 # SQL's BIGINT; beyond it a ceiling is as good as none.
@@ -107,6 +108,18 @@ def spend_message(entry: SpendEntry) -> pb.SpendEntry:
         usage=usage_message(entry.amounts),
         create_time=timestamp_of_ms(entry.reserved_at_ms),
         update_time=timestamp_of_ms(entry.changed_at_ms),
+    )
+
+
+def event_message(event: BudgetEvent) -> pb.BudgetEvent:
+    """Return one line of the audit trail."""
+    return pb.BudgetEvent(
+        time=timestamp_of_ms(event.at_ms),
+        actor=event.actor,
+        action=event.action,
+        path=None if event.path is None else path_message(event.path),
+        request_id=event.request_id,
+        details_json=event.details,
     )
 
 

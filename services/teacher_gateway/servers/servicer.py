@@ -23,6 +23,7 @@ from services.teacher_gateway.servers.messages import (
     amounts_of,
     budget_message,
     ceilings_of,
+    event_message,
     hold_states_of,
     path_of,
     spend_message,
@@ -125,6 +126,13 @@ class TeacherGatewayServicer(teacher_gateway_pb2_grpc.TeacherGatewayServiceServi
         )
         token = page_token(str(entries[size - 1].hold_id)) if len(entries) > size else ""
         return pb.ListSpendResponse(entries=[spend_message(one) for one in entries[:size]], next_page_token=token)
+
+    def ListBudgetEvents(self, request: pb.ListBudgetEventsRequest, _context: object) -> pb.ListBudgetEventsResponse:
+        path = _own_path(request.root, field="root")
+        size = page_size(request.page_size)
+        events = self.ledger.history(path, before_id=last_number_of(request.page_token), limit=size + 1)
+        token = page_token(str(events[size - 1].event_id)) if len(events) > size else ""
+        return pb.ListBudgetEventsResponse(events=[event_message(one) for one in events[:size]], next_page_token=token)
 
 
 def _own_path(message: pb.BudgetPath, *, field: str) -> BudgetPath:
