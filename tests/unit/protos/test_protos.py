@@ -33,7 +33,15 @@ RPCS = {
         "ReplayDeadLetter",
     },
     "SelectorService": {"ScoreExamples", "ExplainSelection"},
-    "TeacherGatewayService": {"Complete", "CreateBudget", "UpdateBudget", "GetBudget", "ListBudgets", "ListSpend"},
+    "TeacherGatewayService": {
+        "Complete",
+        "CreateBudget",
+        "UpdateBudget",
+        "GetBudget",
+        "ListBudgets",
+        "ListBudgetEvents",
+        "ListSpend",
+    },
     "TrainerService": {"GetStudent", "ListStudents", "EvaluateStudent", "Generate", "PromoteStudent"},
 }
 STREAMED = {"WatchRun"}
