@@ -52,6 +52,7 @@ include tests/stack/stack.mk
 include tests/bench/gateway.mk
 include k8s/k8s.mk
 include k8s/monitoring.mk
+include tests/bench/peers/peers.mk
 
 check: lint types imports proto-check test-unit test-contracts ## All that is checked without a student model: what CI asks first
 

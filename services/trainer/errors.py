@@ -18,8 +18,18 @@ class NoTrainingRows(VerdictOnData):
         self.stage = stage
 
 
+class RowTooLarge(VerdictOnData):
+    """Memory does not suffice for one row at a time."""
+
+    def __init__(self, *, tokens: int) -> None:
+        super().__init__(
+            f"memory does not suffice for one row of {tokens} tokens; lower student.training.max_tokens, or give it more"
+        )
+        self.tokens = tokens
+
+
 class TrainingDiverged(VerdictOnData):
-    """The loss is not a number any more."""
+    """The loss is not a number any more. row_ids: of the rows whose loss is not, else of the whole step."""
 
     def __init__(self, *, step: int, row_ids: Sequence[str]) -> None:
         super().__init__(

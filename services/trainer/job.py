@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from baldistill.artifacts.ports import ArtifactStore, Manifest
 from baldistill.runtime.launching import Job, ShouldStop
 from baldistill.runtime.progress import ProgressSink, ProgressSource
@@ -9,10 +11,21 @@ from baldistill.specs.frozen import FrozenRun, load_frozen_run
 from services.trainer.batches import TrainingRow, rows_so_far
 from services.trainer.errors import NoTrainingRows
 
+if TYPE_CHECKING:
+    from baldistill.student.replicas import Replicas
 
-def run_job(job: Job, should_stop: ShouldStop, *, store: ArtifactStore, progress: ProgressSource) -> None:
+
+def run_job(
+    job: Job,
+    should_stop: ShouldStop,
+    *,
+    store: ArtifactStore,
+    progress: ProgressSource,
+    replicas: Replicas | None = None,
+) -> None:
     """Make what is missing of the stage's student and metrics; returns at once where the metrics are there.
 
+    replicas: processes that do the same job together; all train, the first does the rest.
     Raises JobStopped, VerdictOnData, InvalidInput, ArtifactMissing, ArtifactCorrupt, StorageFull.
     """
     frozen = load_frozen_run(store, job.spec)
@@ -26,7 +39,9 @@ def run_job(job: Job, should_stop: ShouldStop, *, store: ArtifactStore, progress
     begin_student_compute(threads=frozen.spec.threads)
     sink = progress(job)
     rows = rows_so_far(store, frozen, stage=job.stage)
-    trained = _ensure_student(job, frozen, rows, store=store, progress=sink, should_stop=should_stop)
+    trained = _ensure_student(job, frozen, rows, store=store, progress=sink, should_stop=should_stop, replicas=replicas)
+    if replicas is not None and replicas.rank > 0:
+        return
     measure_student(
         store,
         frozen,
@@ -48,8 +63,9 @@ def _ensure_student(
     store: ArtifactStore,
     progress: ProgressSink,
     should_stop: ShouldStop,
+    replicas: Replicas | None,
 ) -> Manifest | None:
-    """Return the stage's student, trained where it is missing; None at stage 0."""
+    """Return the stage's student, trained where it is missing; None at stage 0, and for all replicas but the first."""
     layout = frozen.layout.stage(job.stage)
     if job.stage == 0 or (there := store.find_manifest(layout.student)) is not None:
         return None if job.stage == 0 else there
@@ -57,6 +73,7 @@ def _ensure_student(
         raise NoTrainingRows(stage=job.stage)
     from baldistill.student.loading import load_trainable_base
     from baldistill.student.precision import resolve_dtype
+    from baldistill.student.replicas import OneProcess
     from baldistill.student.trained import open_base, require_context
     from services.trainer.checkpoints import Checkpoints
     from services.trainer.students import store_student
@@ -67,8 +84,17 @@ def _ensure_student(
     require_context(frozen, student)
     checkpoints = Checkpoints(store, layout)
     trained = train_adapter(
-        student, frozen, rows, stage=job.stage, checkpoints=checkpoints, progress=progress, should_stop=should_stop
+        student,
+        frozen,
+        rows,
+        stage=job.stage,
+        checkpoints=checkpoints,
+        progress=progress,
+        should_stop=should_stop,
+        replicas=replicas or OneProcess(),
     )
+    if replicas is not None and replicas.rank > 0:
+        return None
     manifest = store_student(store, frozen, trained, stage=job.stage, base=base)
     checkpoints.delete()
     return manifest

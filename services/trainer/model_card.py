@@ -37,6 +37,11 @@ def model_card(frozen: FrozenRun, student: Manifest, *, stage: int, report: Eval
         f"| trained on | {attributes['rows']} rows, {attributes['target_tokens']} target tokens, {attributes['steps']} steps |",
         f"| loss | {_number(attributes['final_loss'])} nats per target token over the last epoch |",
         f"| inputs cut | {_cut(attributes['inputs_cut'])} |",
+        *(
+            ["| reproducible | not bit-exact: it changed the kind of machine, or memory was short |"]
+            if attributes.get("bit_exact") is False
+            else []
+        ),
         f"| base weights | sha256 of the safetensors digests: {frozen.base_model.weights_sha256} |",
         f"| adapter | LoRA r {spec.student.lora.r}, alpha {spec.student.lora.alpha}, on {', '.join(spec.student.lora.targets)} |",
         "",

@@ -50,6 +50,7 @@ def store_student(
                 "target_tokens": trained.target_tokens,
                 "inputs_cut": trained.inputs_cut,
                 "final_loss": trained.final_loss,
+                "bit_exact": trained.bit_exact,
             },
         )
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,15 +22,15 @@ from baldistill.student.lora import (
     canonical_adapter_config,
     trainable_parameters,
 )
-from baldistill.student.rendering import RenderedExample, render
+from baldistill.student.rendering import render
+from baldistill.student.replicas import OneProcess, Replicas
 from baldistill.student.target_loss import target_loss
 from services.trainer.batches import TrainingRow, batches_of_epoch
 from services.trainer.checkpoints import Checkpoints, TrainingState
 from services.trainer.errors import TrainingDiverged
+from services.trainer.passes import StepPasses
 
-# Where rows are padded, at least this share of a pass is text. News articles shuffled into passes of 16 were three quarters
-# padding, which costs as much as text does.
-_LEAST_FILLED = 0.75
+_ALONE = OneProcess()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,8 @@ class TrainedAdapter:
     """What training made. weights: by PEFT's names, float32.   config: adapter_config.json.
 
     target_tokens: of all rows, once.   inputs_cut: rows whose input was shortened, by domain.
-    final_loss: mean over the last epoch in nats per target token, dropout on.
+    final_loss: mean over the last epoch in nats per target token, dropout on.   bit_exact: another training of the same
+    spec on the same kind of machine has the same bytes; not so where it went on on another kind, or memory was short.
     """
 
     weights: dict[str, Tensor]
@@ -47,6 +49,7 @@ class TrainedAdapter:
     target_tokens: int
     inputs_cut: dict[str, int]
     final_loss: float
+    bit_exact: bool
 
 
 def train_adapter(
@@ -58,13 +61,17 @@ def train_adapter(
     checkpoints: Checkpoints,
     progress: ProgressSink,
     should_stop: ShouldStop,
+    replicas: Replicas = _ALONE,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TrainedAdapter:
     """Train a fresh adapter on `rows`, going on from the newest checkpoint where there is one.
 
     Exact: interrupted anywhere and run again, it returns the bytes of an uninterrupted training, on the same kind of
     CPU and number of threads. A step's loss is the mean over the target tokens of its batch, however it is cut into
-    micro batches.   base: its model is changed.
-    Raises JobStopped after a checkpoint, TrainingDiverged, InvalidInput (a target that is too long), StorageFull.
+    passes.   base: its model is changed.   replicas: other processes that compute a share of each step; the first saves.
+    clock: in seconds.
+    Raises JobStopped after a checkpoint, TrainingDiverged, RowTooLarge, InvalidInput (a target that is too long),
+    StorageFull.
     """
     spec = frozen.spec.student
     settings = spec.training
@@ -72,19 +79,26 @@ def train_adapter(
         render(frozen, base.tokenizer, text=row.input, answer=row.answer, rationale=row.rationale) for row in rows
     ]
 
-    # One generator for all that is random in training: other threads move on torch's global one.
+    # A generator of our own: other threads move on torch's global one. Dropout's numbers are drawn anew from each step.
     rng = torch.Generator(device=base.device).manual_seed(stable_hash(frozen.spec.seed, stage, "adapter") >> 1)
     adapted = attach_fresh(base.model, spec.lora, base_name=frozen.base_model.name, rng=rng)
     adapted.train()
     parameters = trainable_parameters(adapted)
-    loss = target_loss(adapted, device=base.device)
     # No weight decay, as in QLoRA, whose recipe the paper follows.
     optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
-    state = TrainingState(parameters=parameters, optimizer=optimizer, rng=rng)
+    state = TrainingState(parameters=parameters, optimizer=optimizer, rows_at_once=settings.micro_batch_size)
     checkpoints.restore_newest(state)
+    passes = StepPasses(
+        loss=target_loss(adapted, device=base.device), rendered=rendered, rows_at_once=state.rows_at_once
+    )
+
+    def begin_step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        rng.manual_seed(stable_hash(frozen.spec.seed, stage, "dropout", state.step, replicas.rank) >> 1)
 
     steps_per_epoch = -(-len(rows) // settings.batch_size)
     steps = settings.epochs * steps_per_epoch
+    saved_s = clock()
     progress(step="train", done=state.step, total=steps, unit="steps")
     while state.step < steps:
         epoch, step_of_epoch = divmod(state.step, steps_per_epoch)
@@ -96,28 +110,31 @@ def train_adapter(
         )[step_of_epoch]
 
         tokens = sum(len(rendered[row].target_ids) for row in batch)
-        nll = 0.0
-        least_filled = _LEAST_FILLED if loss.pads else 0.0
-        for rows_at_once in _passes(batch, rendered, size=settings.micro_batch_size, least_filled=least_filled):
-            pairs = [(rendered[row].prompt_ids, rendered[row].target_ids) for row in rows_at_once]
-            summed = loss.target_token_nll(pairs).sum()
-            torch.autograd.backward([summed / tokens])
-            nll += float(summed.detach())
+        longest_first = sorted(batch, key=lambda row: (-rendered[row].length, row))
+        own = passes.run(longest_first[replicas.rank :: replicas.count], tokens=tokens, begin=begin_step)
+        if passes.rows_at_once < state.rows_at_once:
+            # Sums in another order are other bytes.
+            state.rows_at_once, state.bit_exact = passes.rows_at_once, False
+        replicas.sum_gradients(parameters.values())
+        nll, stops = replicas.sum([sum(own.values()), float(should_stop())])
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.max_grad_norm)
         if not torch.isfinite(norm) or not math.isfinite(nll):
-            raise TrainingDiverged(step=state.step + 1, row_ids=[rows[row].row_id for row in batch])
+            broken = [row for row, value in own.items() if not math.isfinite(value)] or batch
+            raise TrainingDiverged(step=state.step + 1, row_ids=[rows[row].row_id for row in broken])
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
         state.step += 1
         state.epoch_nll += nll
         state.epoch_tokens += tokens
         progress(step="train", done=state.step, total=steps, unit="steps")
-        if should_stop() and state.step < steps:
+        if state.step == steps:
+            break
+        is_due = clock() - saved_s >= 60 * settings.checkpoint_every_minutes
+        if replicas.rank == 0 and (stops or is_due or state.step % settings.checkpoint_every_steps == 0):
             checkpoints.save(state)
+            saved_s = clock()
+        if stops:
             raise JobStopped
-        if state.step % settings.checkpoint_every_steps == 0 and state.step < steps:
-            checkpoints.save(state)
 
     return TrainedAdapter(
         weights=adapter_weights(adapted),
@@ -129,19 +146,5 @@ def train_adapter(
             sorted(Counter(row.domain for row, one in zip(rows, rendered, strict=True) if one.input_cut).items())
         ),
         final_loss=state.epoch_nll / state.epoch_tokens,
+        bit_exact=state.bit_exact,
     )
-
-
-def _passes(
-    batch: Sequence[int], rendered: Sequence[RenderedExample], *, size: int, least_filled: float
-) -> list[list[int]]:
-    """Cut a step's rows into forward passes of at most `size` rows, longest first, of about equal length each."""
-    passes: list[list[int]] = []
-    for row in sorted(batch, key=lambda row: (-rendered[row].length, row)):
-        if passes and len(passes[-1]) < size:
-            longest = rendered[passes[-1][0]].length
-            if rendered[row].length >= least_filled * longest:
-                passes[-1].append(row)
-                continue
-        passes.append([row])
-    return passes

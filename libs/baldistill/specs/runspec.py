@@ -222,7 +222,8 @@ class TrainingSpec(SpecModel):
     max_tokens: int = Field(
         default=1024, ge=32, description="prompt and target together; longer inputs are cut and counted"
     )
-    checkpoint_every_steps: int = Field(default=20, ge=1, description="optimizer steps between checkpoints")
+    checkpoint_every_steps: int = Field(default=20, ge=1, description="optimizer steps between checkpoints, at most")
+    checkpoint_every_minutes: float = Field(default=5.0, gt=0, description="minutes between checkpoints, at most")
 
 
 class StudentSpec(SpecModel):
@@ -234,7 +235,8 @@ class StudentSpec(SpecModel):
         default="chat", description="chat: the tokenizer's template; plain: system and prompt as text"
     )
     dtype: Literal["auto", "float32", "bfloat16", "nf4"] = Field(
-        default="auto", description="of the frozen base; auto: nf4 on CUDA, bfloat16 on CPUs that have it, else float32"
+        default="auto",
+        description="of the frozen base; auto: nf4 on CUDA, bfloat16 on CPUs that are fast at it, else float32",
     )
     cache_mib: int = Field(
         default=2048, ge=1, description="memory for keys and values of texts being written; bounds their number, in MiB"

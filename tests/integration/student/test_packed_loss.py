@@ -11,15 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from baldistill.artifacts.local import LocalArtifactStore
 from baldistill.specs.runspec import LoraSpec
 from baldistill.student.base_models import resolve_base_model
-from baldistill.student.loading import load_trainable_base
+from baldistill.student.dropout import SeededDropout
+from baldistill.student.loading import load_tokenizer, load_trainable_base
 from baldistill.student.lora import attach_fresh, trainable_parameters
 from baldistill.student.packed.llama import PackedLlama
 from baldistill.student.packed.packing import pack_rows, shared_prefix_length
 from baldistill.student.precision import StudentDtype
+from baldistill.student.rendering import render
 from baldistill.student.scoring import PromptAndTarget
 from baldistill.student.target_loss import PaddedLoss, target_loss
+from baldistill.testing.small_runs import SmallRun
 
 ALL_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -42,6 +46,9 @@ def rows_of(shape: str) -> list[PromptAndTarget]:
     # Long rows of several lengths, so that there are several groups with gaps.
     return [((*prefix, *ids(rng, rng.randrange(1, 200))), ids(rng, rng.randrange(1, 40))) for _ in range(9)]
 
+
+# As the plain model computes them, and pinned: what changes them changes what every run learns.
+GOLDEN_LOSSES = [7.27082, 6.89927, 6.60404]
 
 SHAPES = ["one row", "equal rows", "nothing shared", "prompts within prompts", "long rows"]
 
@@ -116,6 +123,30 @@ def test_dropout_is_drawn_while_training_alone_and_keeps_the_loss_on_average(
         assert float(drawn.mean()) == pytest.approx(float(packed.target_token_nll(rows).mean()), rel=0.05)
 
 
+def test_gradients_with_dropout_are_those_of_the_loss_under_the_same_mask(make_losses: Any) -> None:
+    packed, padded, parameters = make_losses(targets=("q_proj", "v_proj"), dropout=0.3)
+    rng = next(module.masks._rng for module in padded._adapted.modules() if isinstance(module, SeededDropout))
+
+    def loss() -> Tensor:
+        rng.manual_seed(11)
+        total: Tensor = packed.target_token_nll(rows_of("equal rows")).sum()
+        return total
+
+    found = gradients_of(loss()[None], parameters)
+    for name, parameter in parameters.items():
+        if ".layers.1." in name:
+            continue
+        direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            ends = []
+            for sign in (1, -2, 1):
+                parameter.add_(direction, alpha=sign * 1e-3)
+                ends.append(loss())
+        slope = float(ends[0] - ends[1]) / 2e-3
+        # gradients_of weighs the first token by a half.
+        assert float((found[name] * direction).sum()) * 2 == pytest.approx(slope, rel=0.03, abs=0.05), name
+
+
 def test_a_pack_holds_every_token_once_and_the_prefix_once_for_all() -> None:
     pairs = [((5, 6, 7, 8), (1, 2)), ((5, 6, 9), (3, 4, 2))]
     assert shared_prefix_length([prompt for prompt, _ in pairs]) == 2
@@ -125,6 +156,43 @@ def test_a_pack_holds_every_token_once_and_the_prefix_once_for_all() -> None:
     assert pack.positions.tolist() == [0, 1, 2, 3, 4, 2, 3, 4]
     assert pack.wanted.tolist() == [1, 2, 3, 4, 2]
     assert pack.predicting.tolist() == [3, 4, 5, 6, 7]
+
+
+def test_three_steps_have_the_losses_that_they_always_had(make_losses: Any) -> None:
+    packed, _, parameters = make_losses(targets=("q_proj", "v_proj"))
+    optimizer = torch.optim.AdamW(parameters.values(), lr=0.01, weight_decay=0.0)
+    losses = []
+    for _ in range(3):
+        mean = packed.target_token_nll(rows_of("long rows")).mean()
+        mean.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(mean.detach()))
+    assert losses == pytest.approx(GOLDEN_LOSSES, abs=2e-4)
+
+
+@pytest.mark.parametrize("style", ["chat", "plain"])
+def test_every_token_that_is_learnt_belongs_to_a_target_and_none_is_left_out(
+    tiny_base: Path, tmp_path: Path, style: str
+) -> None:
+    sizes = {"billing": 2, "login": 2}
+    student = {"base": str(tiny_base), "prompt_style": style, "training": {"max_tokens": 256}}
+    store = LocalArtifactStore(tmp_path)
+    frozen = SmallRun.create(store, base=tiny_base, pool=sizes, test=sizes, student=student).frozen
+    tokenizer = load_tokenizer(resolve_base_model(str(tiny_base)))
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    rows = [
+        render(frozen, tokenizer, text=text, answer=answer, rationale="It asks.")
+        for text, answer in (("My refund", "billing"), ("A password, please", "login"))
+    ]
+    pack = pack_rows([(row.prompt_ids, row.target_ids) for row in rows], device=torch.device("cpu"))
+    learnt = [tokenizer.decode(one.tolist()) for one in torch.split(pack.wanted, [len(row.target_ids) for row in rows])]
+    # The end is learnt, though padding has the same id; nothing of the prompt is.
+    assert learnt == ["It asks.\nAnswer: billing<|im_end|>", "It asks.\nAnswer: login<|im_end|>"]
+    for row, predicting in zip(rows, torch.split(pack.predicting, [len(row.target_ids) for row in rows]), strict=True):
+        assert pack.ids[predicting].tolist() == [row.prompt_ids[-1], *row.target_ids[:-1]]
+        first = len(row.prompt_ids) - 1
+        assert pack.positions[predicting].tolist() == list(range(first, first + len(row.target_ids)))
 
 
 def test_an_empty_target_is_refused() -> None:

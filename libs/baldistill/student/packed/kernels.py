@@ -24,10 +24,11 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool) -> tu
     for rows in _row_slices(queries, keys):
         q, k, v = (_by_key_head(one[rows], keys.shape[1]) for one in (queries, keys, values))
         scores = _scores(q, k, hidden)
-        own = torch.logsumexp(scores, dim=-1)
-        shares = scores.sub_(own[..., None]).exp_()
-        out[rows] = torch.bmm(shares, v).view(out[rows].shape)
-        log_normaliser[rows] = own.view(log_normaliser[rows].shape)
+        peak = scores.amax(dim=-1, keepdim=True)
+        shares = scores.sub_(peak).exp_()
+        total = shares.sum(dim=-1, keepdim=True)
+        out[rows] = torch.bmm(shares, v).div_(total).view(out[rows].shape)
+        log_normaliser[rows] = peak.add_(total.log_()).view(log_normaliser[rows].shape)
     return out, log_normaliser
 
 

@@ -96,7 +96,8 @@ class _AdaptedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: AdaptedLinear, kept: Tensor | None, *matrices: Tensor) -> Tensor:
         out = nn.functional.linear(x, layer.weight, layer.bias)
-        low = torch.mm(_read_by_adapters(x, layer, kept), torch.cat(matrices[::2]).t())
+        # Dropout's scale comes in where tensors are small.
+        low = torch.mm(_read_by_adapters(x, kept), torch.cat(matrices[::2]).t()).mul_(_dropout_scale(layer, kept))
         for adapter, own in zip(layer.adapters, _by_adapter(low, layer.adapters), strict=True):
             part = out[:, adapter.outputs]
             part.copy_(torch.addmm(part.float(), own, adapter.b.t(), alpha=adapter.scale))
@@ -116,22 +117,23 @@ class _AdaptedLinear(torch.autograd.Function):
             of_outputs = gradient[:, adapter.outputs].float()
             to_own.copy_(torch.mm(of_outputs, adapter.b).mul_(adapter.scale))
             to_b.append(torch.mm(of_outputs.t(), own).mul_(adapter.scale))
-        to_a = torch.split(
-            torch.mm(to_low.t(), _read_by_adapters(x, layer, kept)), [len(one.a) for one in layer.adapters]
-        )
+        to_low.mul_(_dropout_scale(layer, kept))
+        to_a = torch.split(torch.mm(to_low.t(), _read_by_adapters(x, kept)), [len(one.a) for one in layer.adapters])
         to_x = None
         if ctx.needs_input_grad[0]:
             to_x = torch.mm(gradient, layer.weight)
             of_adapters = torch.mm(to_low, torch.cat([one.a for one in layer.adapters]))
-            if kept is not None and layer.dropout is not None:
-                of_adapters.mul_(kept).mul_(layer.dropout.masks.scale)
-            to_x += of_adapters
+            to_x += of_adapters if kept is None else of_adapters.mul_(kept)
         return to_x, None, None, *(one for pair in zip(to_a, to_b, strict=True) for one in pair)
 
 
-def _read_by_adapters(x: Tensor, layer: AdaptedLinear, kept: Tensor | None) -> Tensor:
+def _read_by_adapters(x: Tensor, kept: Tensor | None) -> Tensor:
     read = x.float()
-    return read if kept is None or layer.dropout is None else (read * kept).mul_(layer.dropout.masks.scale)
+    return read if kept is None else read * kept
+
+
+def _dropout_scale(layer: AdaptedLinear, kept: Tensor | None) -> float:
+    return 1.0 if kept is None or layer.dropout is None else layer.dropout.masks.scale
 
 
 def _by_adapter(low: Tensor, adapters: Sequence[Adapter]) -> tuple[Tensor, ...]:
