@@ -102,7 +102,7 @@ def _serving(
         commands=commands,
         watchers=watchers,
         base_models=LocalBaseModels(store),
-        prices=PriceBook.at(settings.prices),
+        prices=PriceBook.at(settings.prices, file_binds=True),
         publish=publish,
         now=_now,
     )

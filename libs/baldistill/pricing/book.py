@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from baldistill.errors import InvalidInput
 from baldistill.pricing.price_file import EXAMPLE, PriceFile, read_price_file
 from baldistill.pricing.published import published_price, published_version
 from baldistill.specs.runspec import PriceSpec, TeacherSpec
@@ -28,27 +29,34 @@ class BookedPrice:
 
 
 class PriceBook:
-    """Prices of teachers. path: of the person's file, to be named where a price is missing; None: there is no such file."""
+    """Prices of teachers. path: of the person's file, to be named where a price is missing; None: there is no such file.
+
+    file_binds: the file is an operator's and specs are others': a spec that states less than the file is refused, as a
+    ceiling in USD would not hold.
+    """
 
     def __init__(
         self,
         file: PriceFile,
         *,
         path: Path | None,
+        file_binds: bool = False,
         published: Callable[..., PriceSpec | None] = published_price,
     ) -> None:
         self.file = file
         self.path = path
+        self._file_binds = file_binds
         self._published = published
 
     @classmethod
-    def at(cls, path: Path | None) -> Self:
+    def at(cls, path: Path | None, *, file_binds: bool = False) -> Self:
         """Open the book over a file, which need not be there. Raises InvalidInput."""
-        return cls(PriceFile() if path is None else read_price_file(path), path=path)
+        return cls(PriceFile() if path is None else read_price_file(path), path=path, file_binds=file_binds)
 
     def price_of(self, teacher: TeacherSpec) -> BookedPrice:
-        """Return a teacher's price: the spec's, the file's, the published one. Raises UnpricedTeacher."""
+        """Return a teacher's price: the spec's, the file's, the published one. Raises UnpricedTeacher, InvalidInput."""
         if teacher.price is not None:
+            self._require_enough(teacher, teacher.price)
             return _booked(teacher.price, kind="spec", source="the spec's teacher.price")
         if teacher.kind != "openai":
             return BookedPrice(price=_NOTHING, version=FREE, source="a teacher in this process costs nothing")
@@ -66,6 +74,17 @@ class PriceBook:
     def priced(self, teacher: TeacherSpec) -> TeacherSpec:
         """Return the teacher with its price in the spec, from where bounds and bookings take it. Raises UnpricedTeacher."""
         return teacher.model_copy(update={"price": self.price_of(teacher).price})
+
+    def _require_enough(self, teacher: TeacherSpec, stated: PriceSpec) -> None:
+        filed = self.file.find(model=teacher.model, base_url=teacher.base_url) if self._file_binds else None
+        if filed is None:
+            return
+        for name in ("input_usd_per_million_tokens", "output_usd_per_million_tokens"):
+            if getattr(stated, name) < getattr(filed, name):
+                reason = (
+                    f"states less than the {getattr(filed, name)} that {teacher.model} costs here; leave the price out"
+                )
+                raise InvalidInput(reason, field=f"teacher.price.{name}")
 
     def _remedy(self, teacher: TeacherSpec) -> str:
         where = (

@@ -107,3 +107,14 @@ def test_a_wrong_file_is_named_with_the_field(tmp_path: Path, text: str, message
 
 def test_a_file_that_is_not_there_has_no_prices(tmp_path: Path) -> None:
     assert read_price_file(tmp_path / "none.yaml").models == ()
+
+
+def test_a_tenants_spec_cannot_state_less_than_the_operators_file() -> None:
+    cheap = {"input_usd_per_million_tokens": 1, "output_usd_per_million_tokens": "1.99"}
+    binding = PriceBook(PriceFile.model_validate({"models": [OWN]}), path=Path("prices.yaml"), file_binds=True)
+    with pytest.raises(InvalidInput, match=r"teacher.price.output_usd_per_million_tokens.*states less than the 2"):
+        binding.price_of(teacher(price=cheap))
+    dear = cheap | {"output_usd_per_million_tokens": 2}
+    assert of(binding.price_of(teacher(price=dear)).price) == (1, 2)
+    assert of(binding.price_of(teacher(model="another", price=cheap)).price) == (1, Decimal("1.99"))
+    assert of(book(OWN).price_of(teacher(price=cheap)).price) == (1, Decimal("1.99"))

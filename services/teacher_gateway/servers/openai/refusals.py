@@ -21,7 +21,8 @@ ORIGIN = "X-BalDistill-Origin"
 NO_RETRY = {"x-should-retry": "false"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen: whoever passes an exception on may note in it where it went.
+@dataclass(slots=True, kw_only=True, eq=False)
 class Refusal(Exception):
     """An error as HTTP says it. kind: OpenAI's `type`.   extra: fields beside OpenAI's."""
 
