@@ -1,9 +1,10 @@
-"""What training finds out about its data: verdicts, so the stage fails for good."""
+"""What training finds out: verdicts on its data, so that the stage fails for good, and what may pass."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from baldistill.errors import RetryableError
 from baldistill.runtime.launching import VerdictOnData
 
 
@@ -37,3 +38,12 @@ class TrainingDiverged(VerdictOnData):
         )
         self.step = step
         self.row_ids = tuple(row_ids)
+
+
+class ReplicasDisagree(RetryableError):
+    """Of several processes of one training, one read an older checkpoint than another. Nothing was trained."""
+
+    def __init__(self, *, step: int, rank: int) -> None:
+        super().__init__(f"process {rank} of the training would go on from step {step}, another from another one")
+        self.step = step
+        self.rank = rank

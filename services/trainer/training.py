@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ from baldistill.student.replicas import OneProcess, Replicas
 from baldistill.student.target_loss import target_loss
 from services.trainer.batches import TrainingRow, batches_of_epoch
 from services.trainer.checkpoints import Checkpoints, TrainingState
-from services.trainer.errors import TrainingDiverged
+from services.trainer.errors import ReplicasDisagree, TrainingDiverged
 from services.trainer.passes import StepPasses
 
 _ALONE = OneProcess()
@@ -71,7 +71,7 @@ def train_adapter(
     passes.   base: its model is changed.   replicas: other processes that compute a share of each step; the first saves.
     clock: in seconds.
     Raises JobStopped after a checkpoint, TrainingDiverged, RowTooLarge, InvalidInput (a target that is too long),
-    StorageFull.
+    ReplicaLost, ReplicasDisagree, StorageFull.
     """
     spec = frozen.spec.student
     settings = spec.training
@@ -88,6 +88,7 @@ def train_adapter(
     optimizer = torch.optim.AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
     state = TrainingState(parameters=parameters, optimizer=optimizer, rows_at_once=settings.micro_batch_size)
     checkpoints.restore_newest(state)
+    _require_same_step(state, replicas)
     passes = StepPasses(
         loss=target_loss(adapted, device=base.device), rendered=rendered, rows_at_once=state.rows_at_once
     )
@@ -112,14 +113,14 @@ def train_adapter(
         tokens = sum(len(rendered[row].target_ids) for row in batch)
         longest_first = sorted(batch, key=lambda row: (-rendered[row].length, row))
         own = passes.run(longest_first[replicas.rank :: replicas.count], tokens=tokens, begin=begin_step)
-        if passes.rows_at_once < state.rows_at_once:
-            # Sums in another order are other bytes.
-            state.rows_at_once, state.bit_exact = passes.rows_at_once, False
+        halved = passes.rows_at_once < state.rows_at_once
         replicas.sum_gradients(parameters.values())
-        nll, stops = replicas.sum([sum(own.values()), float(should_stop())])
+        nll, stops, halvings = replicas.sum([sum(own.values()), float(should_stop()), float(halved)])
+        # Fewer rows at once, in any of the processes: sums in another order are other bytes.
+        state.rows_at_once, state.bit_exact = passes.rows_at_once, state.bit_exact and not halvings
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), settings.max_grad_norm)
         if not torch.isfinite(norm) or not math.isfinite(nll):
-            broken = [row for row, value in own.items() if not math.isfinite(value)] or batch
+            broken = _rows_without_a_loss(batch, own, replicas) or batch
             raise TrainingDiverged(step=state.step + 1, row_ids=[rows[row].row_id for row in broken])
         optimizer.step()
 
@@ -148,3 +149,16 @@ def train_adapter(
         final_loss=state.epoch_nll / state.epoch_tokens,
         bit_exact=state.bit_exact,
     )
+
+
+def _require_same_step(state: TrainingState, replicas: Replicas) -> None:
+    """Of several processes, none goes on from another checkpoint than the others. Raises ReplicasDisagree."""
+    (steps,) = replicas.sum([state.step])
+    if steps != state.step * replicas.count:
+        raise ReplicasDisagree(step=state.step, rank=replicas.rank)
+
+
+def _rows_without_a_loss(batch: Sequence[int], own: Mapping[int, float], replicas: Replicas) -> list[int]:
+    """Return a step's rows whose loss is no number, whichever process computed it. own: this one's, by row."""
+    broken = replicas.sum([float(row in own and not math.isfinite(own[row])) for row in batch])
+    return [row for row, is_broken in zip(batch, broken, strict=True) if is_broken]

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from baldistill.errors import RetryableError
+
+
+class ReplicaLost(RetryableError):
+    """Another process of the training is gone; it goes on from its checkpoint. rank: of the process that noticed."""
+
+    def __init__(self, *, rank: int, reason: str) -> None:
+        super().__init__(f"process {rank} of the training lost another one: {reason}")
+        self.rank = rank
+
 
 class Replicas(Protocol):
     """What the processes of one training tell each other. All call the same methods in the same order.
 
-    rank: of this process, 0 to count - 1.
+    rank: of this process, 0 to count - 1.   Methods raise ReplicaLost where another process is gone.
     """
 
     @property
@@ -57,7 +66,7 @@ class ProcessGroup:
         """Return the sums in float64."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         summed = torch.tensor(values, dtype=torch.float64, device=device)
-        torch.distributed.all_reduce(summed)
+        self._add_up(summed)
         return [float(one) for one in summed.tolist()]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -65,19 +74,21 @@ class ProcessGroup:
         own = list(parameters)
         gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in own]
         message = torch.cat([one.flatten() for one in gradients])
-        torch.distributed.all_reduce(message)
+        self._add_up(message)
         for parameter, summed in zip(own, _split(message, gradients), strict=True):
             parameter.grad = summed
 
     def close(self) -> None:
-        """Leave the group. Idempotent."""
+        """Leave the group; the others must not need this process any more. Idempotent."""
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
-
-def started_by_torchrun() -> bool:
-    """Tell whether this process is one of several that torchrun started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    def _add_up(self, message: Tensor) -> None:
+        try:
+            torch.distributed.all_reduce(message)
+        # gloo's plain RuntimeError, nccl's DistBackendError (a RuntimeError).
+        except RuntimeError as error:
+            raise ReplicaLost(rank=self.rank, reason=str(error)) from error
 
 
 def _split(message: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
