@@ -151,10 +151,10 @@ class StackHome:
             "services.cli", *arguments, folder=self.folder / "commands" / str(self._commands), environment=environment
         )
 
-    def command(self, *arguments: str, token: str | None = None) -> Ended:
-        """Run a command to its end."""
+    def command(self, *arguments: str, token: str | None = None, timeout_s: float = 300.0) -> Ended:
+        """Run a command to its end, which comes within `timeout_s` seconds."""
         with self.start_command(*arguments, token=token) as process:
-            return process.wait()
+            return process.wait(timeout_s=timeout_s)
 
     def submit(self, spec: Path) -> str:
         """Submit a spec and return its run's id. Raises DependencyUnavailable where the stack refuses."""

@@ -17,6 +17,8 @@ from tests.stack.artifacts import data_files, differing
 from tests.stack.stack_home import StackHome
 
 _TENANT = "default"
+# A run of an hour, on a machine half as fast.
+_LONGEST_RUN_S = 7200.0
 # What the next service of the chain, or a person, takes on from a stage.
 _TAKEN_ON = ("plan.json", "selection.json", "batch.json", "student.json")
 
@@ -67,7 +69,7 @@ def run_on_stack(spec: Path, folder: Path, *, twin: EmbeddedRun) -> StackRun:
     """Submit the spec to a new stack with all services and watch it to its end. Raises AssertionError where it fails."""
     with StackHome(folder / "stack") as home:
         began_s = time.monotonic()
-        ended = home.command("submit", str(spec.absolute()), "--watch")
+        ended = home.command("submit", str(spec.absolute()), "--watch", timeout_s=_LONGEST_RUN_S)
         wall_s = time.monotonic() - began_s
         assert ended.code == 0, f"submit --watch ended with {ended.code}: {ended.err}"
         assert home.states([twin.run_id])[twin.run_id] is RunState.COMPLETED
