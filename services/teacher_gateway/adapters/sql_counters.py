@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, true, update
 
-from baldistill.database.membership import is_one_of
+from baldistill.database.membership import ByIds
 from services.teacher_gateway.adapters.sql_tables import WINDOWS
 from services.teacher_gateway.ledger.budgets import NOTHING, UNITS, Amounts, BudgetState, Ceilings
 from services.teacher_gateway.ledger.granting import Standing, plus
@@ -24,17 +24,21 @@ _SHIFT = (
 )
 # Every connection of the process tree sorts its row locks by this, so that no two groups wait for each other.
 _LOCK_ORDER = WINDOWS.c.window_id
+_LOCKED = ByIds(
+    WINDOWS.c.window_id,
+    # As strong as an update needs, and no stronger.
+    lambda wanted: select(WINDOWS).where(wanted).order_by(_LOCK_ORDER).with_for_update(key_share=True),
+)
 
 
 def lock_windows(connection: Connection, window_ids: Iterable[int]) -> dict[int, Standing]:
     """Take the row locks of a whole group in one order, before any hold of it is touched. Return what stands in them.
 
     The counters' correctness does not depend on it: it is against deadlocks, and lets a repeated transaction wait for its
-    own earlier one. As strong as an update needs, and no stronger.
+    own earlier one.
     """
-    wanted = select(WINDOWS).where(is_one_of(connection, WINDOWS.c.window_id, sorted(set(window_ids))))
-    locked = wanted.order_by(_LOCK_ORDER).with_for_update(key_share=True)
-    return {row["window_id"]: _standing(row) for row in connection.execute(locked).mappings()}
+    locked = _LOCKED.execute(connection, sorted(set(window_ids)))
+    return {row["window_id"]: _standing(row) for row in locked.mappings()}
 
 
 def lock_windows_of_budget(connection: Connection, budget_id: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Insert, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from baldistill.database.membership import is_one_of
+from baldistill.database.membership import ByIds
 from services.teacher_gateway.adapters.sql_counters import fits
 from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, reply_of
 from services.teacher_gateway.adapters.sql_tables import HOLDS, REPLIES, WINDOWS
@@ -21,7 +21,7 @@ class GroupOutdated(Exception):
     """What a group read was not what stood when it wrote: it is to be done again, from its reading on."""
 
 
-_LAST = (
+_ATTEMPTS = (
     select(
         HOLDS.c.hold_id,
         HOLDS.c.request_key,
@@ -39,6 +39,7 @@ _LAST = (
     .select_from(HOLDS.outerjoin(REPLIES, REPLIES.c.request_key == HOLDS.c.request_key))
     .order_by(HOLDS.c.attempt)
 )
+_LAST = ByIds(HOLDS.c.request_key, _ATTEMPTS.where)
 _HOLD_MORE = (
     update(WINDOWS)
     .where(
@@ -83,7 +84,7 @@ def _reserved(grant: Grant, ids: Mapping[str, int]) -> Reserved:
 
 def _last_attempts(connection: Connection, group: Sequence[Asked]) -> dict[str, LastAttempt]:
     keys = {asked.request.request_key for asked in group}
-    rows = connection.execute(_LAST.where(is_one_of(connection, HOLDS.c.request_key, keys))).mappings()
+    rows = _LAST.execute(connection, keys).mappings()
     # In the order of attempts: the newest of a key comes last and stays.
     return {row["request_key"]: _last_attempt(row) for row in rows}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, exists, select, update
 
-from baldistill.database.membership import is_one_of
+from baldistill.database.membership import ByIds, is_one_of
 from services.teacher_gateway.adapters.sql_budgets import find_budget, record
 from services.teacher_gateway.adapters.sql_counters import Shift, lock_windows, negated, shift_windows
 from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, bound_of, settle, windows_of_hold
@@ -15,13 +15,14 @@ from services.teacher_gateway.adapters.sql_tables import HOLDS, REPLIES, WINDOWS
 from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetState
 from services.teacher_gateway.ledger.holds import Attempt, Booking, HoldState
 
+_BY_ID = ByIds(HOLDS.c.hold_id, lambda wanted: select(HOLDS).where(wanted))
+
 
 def holds_by_id(connection: Connection, hold_ids: Collection[int]) -> dict[int, Mapping[Any, Any]]:
     """Return holds as they are now; of each only its state and outcome ever change."""
     if not hold_ids:
         return {}
-    rows = connection.execute(select(HOLDS).where(is_one_of(connection, HOLDS.c.hold_id, hold_ids))).mappings()
-    return {row["hold_id"]: row for row in rows}
+    return {row["hold_id"]: row for row in _BY_ID.execute(connection, hold_ids).mappings()}
 
 
 def mark_sent(
