@@ -25,6 +25,7 @@ from baldistill.events.publishing import FactPublisher
 from baldistill.runtime.consumer import ConsumerLoop, DeadLetterWatch
 from baldistill.runtime.file_locks import FileLock
 from baldistill.runtime.handlers import ConsumerGroup
+from baldistill.runtime.launching import JobWork
 from baldistill.runtime.progress import ProgressSink, always, no_progress
 from baldistill.runtime.retries import OutagePolicy, RetryPolicy
 from baldistill.runtime.run_states import RunStateView
@@ -55,10 +56,14 @@ class EmbeddedSystem(AbstractContextManager["EmbeddedSystem"]):
         engine: sa.Engine,
         locks: Path,
         progress: ProgressSink = no_progress,
+        together: JobWork | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         patience: timedelta = timedelta(seconds=60),
     ) -> None:
-        """patience: how long a dependency may be away before `work_on` raises."""
+        """patience: how long a dependency may be away before `work_on` raises.
+
+        together: does trainings that a spec wants done by several processes; without it they are refused.
+        """
         self._exit = ExitStack()
         self._stop = threading.Event()
         self._failure: Exception | None = None
@@ -76,6 +81,7 @@ class EmbeddedSystem(AbstractContextManager["EmbeddedSystem"]):
             publish=FactPublisher(self._bus, source="trainer"),
             progress=always(progress),
             on_job_failed=lambda _job, error: self._fail(error),
+            together=together,
         )
         self._exit.callback(self._trainer.close)
         self._selector_groups = build_selector(store=store, progress=always(progress))

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from baldistill.runtime.progress import always
 from baldistill.specs.loading import blaming_spec, load_runspec
 from services.cli.home import DEFAULT_HOME, Home, HomeOption, JsonOption
 from services.cli.logs import logging_to
@@ -71,6 +72,7 @@ def work_on_run(proposal: Proposal, *, home: Home, spec_path: Path, quiet: bool,
     """Work on a run until nothing more is to be done; one that is over is only looked up. Raises what `work_on` raises."""
     # Deferred: torch takes seconds to import.
     from services.embedded import EmbeddedSystem
+    from services.trainer.composition import embedded_processes
 
     with (
         logging_to(home.layout.logs / f"{proposal.frozen.run_id}.jsonl"),
@@ -82,6 +84,9 @@ def work_on_run(proposal: Proposal, *, home: Home, spec_path: Path, quiet: bool,
             locks=home.layout.locks,
             progress=shown.on_progress,
             patience=patience,
+            together=embedded_processes(
+                artifacts=home.layout.artifacts, logs=home.layout.logs, progress=always(shown.on_progress)
+            ),
         )
         with system:
             with blaming_spec(spec_path):

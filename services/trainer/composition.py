@@ -26,6 +26,7 @@ from services.trainer.handlers import on_rationales_collected, on_run_ended, on_
 from services.trainer.job import run_job
 from services.trainer.outcomes import dead_letter_of, is_done, report_done, report_failed
 from services.trainer.settings import TrainerJobSettings
+from services.trainer.several_processes import divided
 
 # A full disk or a store that is away: a minute, then a person is told. A service brings a more patient policy.
 _RETRIES = RetryPolicy(tries=3, first_delay_s=1.0)
@@ -65,13 +66,15 @@ def build_trainer(
     on_job_failed: JobFailed,
     progress: ProgressSource = no_progress_of_any,
     retries: RetryPolicy = _RETRIES,
+    together: JobWork | None = None,
 ) -> Trainer:
     """Return the trainer with an in-process launcher.
 
     publish: for what jobs lead to.   on_job_failed: told what a job died of where it is no verdict about data.
+    together: does trainings that are to be done by several processes.
     """
     launcher = InProcessLauncher(
-        work=partial(run_job, store=store, progress=progress),
+        work=divided(store=store, alone=partial(run_job, store=store, progress=progress), together=together),
         on_done=partial(report_done, store=store, publish=publish),
         on_failed=partial(report_failed, publish=publish, on_job_failed=on_job_failed),
         retries=retries,
@@ -131,15 +134,28 @@ def _job_work(
         sightings = JobSightings(cluster)
         sightings.start()
         return ClusterWork(cluster, sightings=sightings, is_done=done, queue=jobs.kubernetes.queue), sightings.close
-    work = ProcessWork(
-        module="services.trainer.job_process",
-        folder=jobs.logs,
-        progress=progress,
-        is_done=done,
-        environment=environment,
-        grace_s=jobs.grace_s,
+    alone, together = (
+        ProcessWork(
+            module=f"services.trainer.{module}",
+            folder=jobs.logs,
+            progress=progress,
+            is_done=done,
+            environment=environment,
+            grace_s=jobs.grace_s,
+        )
+        for module in ("job_process", "torchrun_job")
     )
-    return work, lambda: None
+    return divided(store=store, alone=alone, together=together), lambda: None
+
+
+def embedded_processes(*, artifacts: Path, logs: Path, progress: ProgressSource) -> JobWork:
+    """Return what does trainings of several processes over a store of local files."""
+    return ProcessWork(
+        module="services.trainer.torchrun_job",
+        folder=logs,
+        progress=progress,
+        environment={"BALDISTILL_ARTIFACTS_FOLDER": str(artifacts)},
+    )
 
 
 def _group(store: ArtifactStore, launcher: JobLauncher) -> ConsumerGroup:

@@ -31,15 +31,19 @@ class JobPodSettings(MountedSettings):
 def work(job: Job, should_stop: ShouldStop) -> None:
     """Do the job over the store that the environment names. Progress is lossy: a broker that is away holds nothing up."""
     # Deferred, so that SIGTERM is heard before seconds of imports.
+    import tempfile
     from contextlib import ExitStack
+    from functools import partial
 
     from baldistill.artifacts.opening import artifact_store
     from baldistill.bus.kafka.bus import open_bus
     from baldistill.events.publishing import FactPublisher
+    from baldistill.jobs.process_work import ProcessWork
     from baldistill.runtime.progress_publisher import ProgressPublisher
     from baldistill.telemetry.logs import configure_logging, level_of
     from services.trainer.evaluate_job import evaluate
     from services.trainer.job import run_job
+    from services.trainer.several_processes import divided
 
     settings = load_settings(JobPodSettings)
     configure_logging(service="trainer-job", level=level_of(settings.telemetry.log_level))
@@ -52,8 +56,12 @@ def work(job: Job, should_stop: ShouldStop) -> None:
         resources.callback(progress.close)
         if job.kind is JobKind.EVALUATE:
             evaluate(job, should_stop, store=store, progress=progress)
-        else:
-            run_job(job, should_stop, store=store, progress=progress)
+            return
+        together = ProcessWork(
+            module="services.trainer.torchrun_job", folder=Path(tempfile.gettempdir()), progress=progress
+        )
+        alone = partial(run_job, store=store, progress=progress)
+        divided(store=store, alone=alone, together=together)(job, should_stop)
 
 
 if __name__ == "__main__":

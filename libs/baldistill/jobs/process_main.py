@@ -18,7 +18,7 @@ from typing import TypeAlias
 import structlog
 
 from baldistill.errors import DependencyUnavailable, InvalidInput, RetryableError, StorageFull
-from baldistill.runtime.launching import Job, JobStopped, ShouldStop, VerdictOnData
+from baldistill.runtime.launching import Job, JobDisrupted, JobStopped, ShouldStop, VerdictOnData
 from baldistill.runtime.progress import ProgressSink, ProgressSource, StageWork
 
 # prctl(2).
@@ -74,7 +74,7 @@ def die_with(parent_pid: int) -> None:
 def how_it_ended(error: Exception) -> Mapping[str, str]:
     """Return what a job's end is to whoever launched it: how, and of what error."""
     about = {"error": type(error).__name__, "reason": str(error)}
-    if isinstance(error, JobStopped):
+    if isinstance(error, (JobStopped, JobDisrupted)):
         return {"how": "stopped"}
     if isinstance(error, DependencyUnavailable):
         return {"how": "unavailable", "dependency": error.dependency, "reason": error.reason}

@@ -29,6 +29,9 @@ _LOG_TAIL_LINES = 15
 # Sent from outside: by a person, a node that ends, the kernel that is out of memory.
 _DISRUPTIONS = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
+# How a job ended, by gravity: where several processes did it, each has a last word.
+_GRAVITY = ("done", "stopped", "retryable", "unavailable", "permanent", "verdict")
+
 _log = structlog.get_logger(__name__)
 
 
@@ -136,7 +139,7 @@ class _Heard:
         self._thread.start()
 
     def ended(self) -> Mapping[str, Any] | None:
-        """Return the last word of a process that is dead; None where it said none."""
+        """Return the last word of a process that is dead, of several the gravest; None where it said none."""
         self._thread.join()
         self._lines.close()
         return self._ended
@@ -150,8 +153,13 @@ class _Heard:
                 continue
             if "progress" in said:
                 self._sink(**said["progress"])
-            else:
+            elif self._ended is None or _GRAVITY.index(said["how"]) > _GRAVITY.index(self._ended["how"]):
                 self._ended = said
+
+
+def is_disruption(code: int) -> bool:
+    """Tell whether a process's exit code, negative for a signal, says that something outside ended it."""
+    return code < 0 and -code in _DISRUPTIONS
 
 
 def _end_now(process: subprocess.Popen[bytes]) -> None:
@@ -165,7 +173,7 @@ def _raise_for(ended: Mapping[str, Any] | None, *, code: int, stopped: bool, log
     if ended is None:
         if stopped:
             raise JobStopped
-        if code < 0 and -code in _DISRUPTIONS:
+        if is_disruption(code):
             raise JobDisrupted(f"the job's process was ended by {signal.Signals(-code).name}")
         raise JobCrashed(code=code, log=log)
     match ended["how"]:

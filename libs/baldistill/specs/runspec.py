@@ -224,6 +224,12 @@ class TrainingSpec(SpecModel):
     )
     checkpoint_every_steps: int = Field(default=20, ge=1, description="optimizer steps between checkpoints, at most")
     checkpoint_every_minutes: float = Field(default=5.0, gt=0, description="minutes between checkpoints, at most")
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="that compute a training together on one machine, under torchrun, each with `threads`",
+    )
 
 
 class StudentSpec(SpecModel):

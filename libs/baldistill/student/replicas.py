@@ -8,11 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from baldistill.errors import RetryableError
+from baldistill.runtime.launching import JobDisrupted
 
 
-class ReplicaLost(RetryableError):
-    """Another process of the training is gone; it goes on from its checkpoint. rank: of the process that noticed."""
+class ReplicaLost(JobDisrupted):
+    """Another process of the training is gone; why, it says itself. rank: of the process that noticed."""
 
     def __init__(self, *, rank: int, reason: str) -> None:
         super().__init__(f"process {rank} of the training lost another one: {reason}")
