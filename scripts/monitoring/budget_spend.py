@@ -38,7 +38,12 @@ def _left() -> Panels:
         title="Spent", about="Share of the tenants' own ceilings; alerts at 80 and 100 %.", unit="percentunit"
     )
     return [
-        number(spent, Query(expr=f"baldistill:budget_spent:ratio{{{_TENANTS}}}", legend="{{tenant}} {{unit}}")),
+        number(
+            spent,
+            Query(expr=f"baldistill:budget_spent:ratio{{{_TENANTS}}}", legend="{{tenant}} {{unit}}"),
+            orange_from=0.8,
+            red_from=1.0,
+        ),
         number(
             Described(title="Left in USD", about="Limit less spent and held.", unit="currencyUSD", span=6),
             Query(expr=f"sum({_B}_remaining_usd{{{_TENANTS}}})", legend="left"),
@@ -77,7 +82,7 @@ def _spent() -> Panels:
             Query(expr=f"sum by (tenant, run) ({_B}_held_calls{{{_RUNS}}})", legend="held"),
             Query(expr=f"sum by (tenant, run) ({_B}_unknown_calls{{{_RUNS}}})", legend="unknown"),
             Query(expr=f"sum by (tenant, run) ({_B}_spent_tokens{{{_RUNS}}})", legend="tokens"),
-            Query(expr=f"sum by (tenant, run) ({_B}_spent_usd{{{_RUNS}}})", legend="USD"),
+            Query(expr=f"sum by (tenant, run) ({_B}_spent_usd{{{_RUNS}}})", legend="USD", unit="currencyUSD"),
             by=("tenant", "run"),
         ),
     ]
@@ -98,10 +103,12 @@ def _burn_down() -> Panels:
         lines(
             Described(
                 title="It lasts",
-                about="What is left over the last hour's pace; absent while nothing is spent.",
+                about="What is left over the last hour's pace; absent while nothing is spent; an alert below 4 h.",
                 unit="s",
             ),
-            Query(expr='baldistill:budget_lasts:seconds{tenant=~"$tenant"}', legend="{{tenant}} {{run}} {{unit}}"),
+            Query(expr=f"baldistill:budget_lasts:seconds{{{_TENANTS}}}", legend="{{tenant}} {{unit}}"),
+            Query(expr=f"baldistill:budget_lasts:seconds{{{_RUNS}}}", legend="{{run}} {{unit}}"),
+            logarithmic=True,
         ),
     ]
 
@@ -117,7 +124,11 @@ def _domains() -> Panels:
             ),
             Query(expr=f"sum by (run, domain) (baldistill_policy_planned_examples{{{_RUNS}}})", legend="planned"),
             Query(expr=f"sum by (run, domain) ({_G}_accepted_examples{{{_RUNS}}})", legend="accepted"),
-            Query(expr=f"max by (run, domain) ({_G}_accepted_example_cost_usd{{{_RUNS}}})", legend="USD per accepted"),
+            Query(
+                expr=f"max by (run, domain) ({_G}_accepted_example_cost_usd{{{_RUNS}}})",
+                legend="USD per accepted",
+                unit="currencyUSD",
+            ),
             by=("run", "domain"),
         ),
         lines(
@@ -125,7 +136,12 @@ def _domains() -> Panels:
             Query(expr=f"max by (tenant, run) ({_B}_hourly_burn_usd{{{_RUNS}}})", legend="{{tenant}} {{run}}"),
         ),
         lines(
-            Described(title="Rejected by reason", about="Paid for, never trained on.", unit="short", span=8),
+            Described(
+                title="Rejected by reason",
+                about="Paid for, never trained on; of the last hour, the first of its kind not in it.",
+                unit="short",
+                span=8,
+            ),
             Query(
                 expr=f'sum by (phase, reason) (increase({_G}_rejected_examples_total{{tenant=~"$tenant"}}[1h]))',
                 legend="{{phase}} {{reason}}",

@@ -8,15 +8,24 @@ from typing import TypeAlias
 
 from grafana_foundation_sdk.builders import common, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.builders import prometheus as queries
+from grafana_foundation_sdk.builders.dashboard import ThresholdsConfig
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.common import (
     GraphGradientMode,
     LegendDisplayMode,
     LegendPlacement,
+    ScaleDistribution,
     StackingMode,
     TooltipDisplayMode,
 )
-from grafana_foundation_sdk.models.dashboard import DataSourceRef, DataTransformerConfig, DynamicConfigValue, Panel
+from grafana_foundation_sdk.models.dashboard import (
+    DataSourceRef,
+    DataTransformerConfig,
+    DynamicConfigValue,
+    Panel,
+    Threshold,
+    ThresholdsMode,
+)
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -27,10 +36,11 @@ _HEIGHT = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One expression. legend: Grafana's template of labels, e.g. `{{tenant}}`."""
+    """One expression. legend: Grafana's template of labels, e.g. `{{tenant}}`.   unit: of its column, if not its table's."""
 
     expr: str
     legend: str
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +53,8 @@ class Described:
     span: int = 12
 
 
-def lines(described: Described, *shown: Query, stacked: bool = False) -> Builder[Panel]:
-    """Draw values over time."""
+def lines(described: Described, *shown: Query, stacked: bool = False, logarithmic: bool = False) -> Builder[Panel]:
+    """Draw values over time. logarithmic: for values that differ by orders of magnitude."""
     legend = common.VizLegendOptions().display_mode(LegendDisplayMode.TABLE).placement(LegendPlacement.BOTTOM)
     panel = (
         timeseries.Panel()
@@ -58,8 +68,11 @@ def lines(described: Described, *shown: Query, stacked: bool = False) -> Builder
         .gradient_mode(GraphGradientMode.NONE)
         .legend(legend.calcs(["lastNotNull", "max"]).show_legend(show_legend=True))
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
-        .min(0)
     )
+    if not logarithmic:
+        panel.min(0)
+    else:
+        panel.scale_distribution(common.ScaleDistributionConfig().type(ScaleDistribution.LOG).log(10))
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL))
     for letter, query in zip("ABCDEFGH", shown, strict=False):
@@ -67,8 +80,12 @@ def lines(described: Described, *shown: Query, stacked: bool = False) -> Builder
     return panel
 
 
-def number(described: Described, query: Query) -> Builder[Panel]:
+def number(
+    described: Described, query: Query, *, orange_from: float | None = None, red_from: float | None = None
+) -> Builder[Panel]:
     """Show one number, or one per series."""
+    steps = [(None, "green"), (orange_from, "orange"), (red_from, "red")]
+    thresholds = [Threshold(value, colour) for value, colour in steps if value is not None or colour == "green"]
     return (
         stat.Panel()
         .title(described.title)
@@ -77,6 +94,7 @@ def number(described: Described, query: Query) -> Builder[Panel]:
         .datasource(DATASOURCE)
         .height(4)
         .span(described.span)
+        .thresholds(ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(thresholds))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .with_target(_now(query, "A"))
     )
@@ -104,6 +122,8 @@ def rows(described: Described, *shown: Query, by: Sequence[str]) -> Builder[Pane
     for letter, query in zip("ABCDEFGH", shown, strict=False):
         panel.with_target(_as_table(query, letter))
         names[f"Value #{letter}"] = query.legend
+        if query.unit:
+            panel.override_by_name(query.legend, [DynamicConfigValue(id_val="unit", value=query.unit)])
     hidden = {"Time": True}
     return panel.with_transformation(DataTransformerConfig(id_val="merge", options={})).with_transformation(
         DataTransformerConfig(

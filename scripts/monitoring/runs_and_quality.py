@@ -47,35 +47,40 @@ def _runs() -> Panels:
             Query(expr=f"baldistill:run_quiet:seconds{{{_RUNS}}}", legend="{{tenant}} {{run}}"),
         ),
         lines(
+            Described(title="Dead letters that wait", about="All, and topics that have some.", unit="short", span=8),
+            Query(expr="sum(baldistill:dead_letters:count)", legend="all"),
+            Query(expr="baldistill:dead_letters:count > 0", legend="{{topic}}"),
+        ),
+        lines(
             Described(
                 title="Seconds by step", about="Wall-clock of each step so far, waits included.", unit="s", span=24
             ),
             Query(expr=f"max by (run, step) ({_P}_step_duration_seconds{{{_RUNS}}})", legend="{{run}} {{step}}"),
             stacked=True,
         ),
-        lines(
-            Described(title="Dead letters that wait", about="By the topic of the event.", unit="short", span=8),
-            Query(expr="baldistill:dead_letters:count", legend="{{topic}}"),
-        ),
     ]
 
 
 def _quality() -> Panels:
     score = f"{_P}_student_score_ratio{{{_RUNS}"
+    # While a stage is worked on, the newest student is that of the stage before.
+    newest = f'on (run, stage) count_values by (run) ("stage", max by (run) ({_P}_stage_number{{{_RUNS}}}) - 1)'
     return [
         lines(
             Described(
-                title="Macro and micro", about="The newest stage's student, over all test items.", unit="percentunit"
+                title="Macro and micro", about="Each run's newest student, over all test items.", unit="percentunit"
             ),
-            Query(expr=f'max by (run, stage, mean) ({score},group="all"}})', legend="{{run}} {{stage}} {{mean}}"),
+            Query(expr=f'max by (run, mean) ({score},group="all"}} and {newest})', legend="{{run}} {{mean}}"),
         ),
         lines(
             Described(
-                title="Head against tail", about="Macro of both groups; absent below 30 items.", unit="percentunit"
+                title="Head against tail",
+                about="Macro of both groups, each run's newest student; absent below 30 items.",
+                unit="percentunit",
             ),
             Query(
-                expr=f'max by (run, stage, group) ({score},group!="all",mean="macro"}})',
-                legend="{{run}} {{stage}} {{group}}",
+                expr=f'max by (run, group) ({score},group!="all",mean="macro"}} and {newest})',
+                legend="{{run}} {{group}}",
             ),
         ),
         rows(

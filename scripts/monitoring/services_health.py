@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from scripts.monitoring.frame import choice, sections, titled
-from scripts.monitoring.panels import Described, Panels, Query, lines, number
+from scripts.monitoring.panels import Described, Panels, Query, lines, number, states
 
 UID = "baldistill-services"
 
@@ -40,7 +40,8 @@ def _calls() -> Panels:
         lines(
             Described(title="Calls", about="gRPC calls that ended, by method.", unit="reqps", span=8),
             Query(
-                expr=f"sum by (method) (rate(baldistill_rpc_handled_calls_total{{{_JOB}}}{_OVER}))", legend="{{method}}"
+                expr=f"sum by (method) ({_short('method', f'rate(baldistill_rpc_handled_calls_total{{{_JOB}}}{_OVER})')})",
+                legend="{{method}}",
             ),
         ),
         lines(
@@ -60,10 +61,10 @@ def _calls() -> Panels:
 def _http() -> Panels:
     return [
         lines(
-            Described(title="HTTP calls", about="Of the OpenAI-compatible face, by status.", unit="reqps"),
+            Described(title="HTTP calls", about="Of the OpenAI-compatible face, by route and status.", unit="reqps"),
             Query(
-                expr=f"sum by (method, code) (rate(baldistill_http_handled_calls_total{_OVER}))",
-                legend="{{method}} {{code}}",
+                expr=f"sum by (route, status) (rate(baldistill_http_handled_calls_total{_OVER}))",
+                legend="{{route}} {{status}}",
             ),
         ),
         lines(
@@ -91,7 +92,7 @@ def _events() -> Panels:
         lines(
             Described(
                 title="Handling time",
-                about="p99 from taking a delivery to its outputs being published.",
+                about="p50 and p99 from taking a delivery to its outputs being published.",
                 unit="s",
                 span=8,
             ),
@@ -143,17 +144,22 @@ def _teacher() -> Panels:
 def _work() -> Panels:
     return [
         lines(
-            Described(title="Jobs", about="Trainings, evaluations and scorings by state.", unit="short", span=8),
-            Query(expr="sum by (kind, state) (baldistill_launcher_state_jobs)", legend="{{kind}} {{state}}"),
+            Described(
+                title="Jobs", about="Trainings, evaluations and scorings that wait, run or failed.", unit="short"
+            ),
+            Query(
+                expr='sum by (kind, state) (baldistill_launcher_state_jobs{state=~"open|running|failed"})',
+                legend="{{kind}} {{state}}",
+            ),
             stacked=True,
         ),
         lines(
-            Described(title="How long jobs take", about="p50 and p99, waiting included.", unit="s", span=8),
+            Described(title="How long jobs take", about="p50 and p99, waiting included.", unit="s"),
             *_quantiles("baldistill_launcher_job_duration_seconds", where=_JOB, by="kind"),
         ),
-        lines(
-            Described(title="Dependencies", about="1 = answers, 0 = away.", unit="short", span=8),
-            Query(expr="baldistill:dependency_up:min", legend="{{face}} {{check}}"),
+        states(
+            Described(title="Dependencies", about="1 = answers, 0 = away.", unit="short", span=24),
+            Query(expr=_short("face", "baldistill:dependency_up:min"), legend="{{face}} {{check}}"),
         ),
     ]
 
@@ -187,6 +193,11 @@ def _processes() -> Panels:
             Query(expr="baldistill:gpu_used:ratio10m", legend="{{pod}}"),
         ),
     ]
+
+
+def _short(label: str, expr: str) -> str:
+    """Return an expression whose label is a gRPC name without what all of ours begin with."""
+    return f'label_replace({expr}, "{label}", "$1", "{label}", "/?baldistill\\\\.v1\\\\.(.*)")'
 
 
 def _quantiles(histogram: str, *, where: str, by: str) -> list[Query]:

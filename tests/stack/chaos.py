@@ -15,21 +15,19 @@ import argparse
 import random
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from baldistill.errors import BalDistillError
 from baldistill.events.facts import RunState
 from tests.stack.accounting import CallAudit, audit_calls
 from tests.stack.artifacts import data_files, differing
 from tests.stack.disturbances import Disturbed, Kind, disturb, plan_disturbances
 from tests.stack.duplicates import Duplicator
 from tests.stack.going_on import GoingOn, facts_written, going_on
+from tests.stack.keeping_up import keep_busy, restarting, wait_for_ends, wait_until_settled
 from tests.stack.stack_home import StackHome
 from tests.stack.workload import Workload
 
@@ -106,12 +104,12 @@ def run_chaos(folder: Path, plan: ChaosPlan, *, student: Path, say: Callable[[st
         say("the stack is up; making the uninterrupted runs to compare with")
         workload.make_references()
         late = Duplicator(home.open_bus(), share=0.2, longest_delay_s=8.0, rng=random.Random(plan.seed + 1))
-        with _restarting(home), late:
+        with restarting(home), late:
             submitted, disturbed = _disturb_runs(home, workload, plan, say=say)
             say("all disturbances are done; waiting for the runs to end")
-            states = _wait_for(home, list(submitted), patience_s=plan.patience_s, say=say)
+            states = wait_for_ends(home, list(submitted), patience_s=plan.patience_s, say=say)
             # An attempt under way when its owner died ends when the lease and the call's deadline are over.
-            _wait_until_settled(home)
+            wait_until_settled(home)
         different = {
             run_id: differing(data_files(home.store, tenant="default", run_id=run_id), workload.reference(variant))
             for run_id, variant in submitted.items()
@@ -138,63 +136,10 @@ def _disturb_runs(
     disturbed: list[Disturbed] = []
     counts = Counter({Kind.KILL: plan.kills, Kind.OUTAGE: plan.outages, Kind.STANDSTILL: plan.standstills})
     for one in plan_disturbances(rng, counts=counts, services=list(home.stack.services), outage_s=plan.outage_s):
-        _keep_busy(home, workload, submitted, runs_at_once=plan.runs_at_once)
+        keep_busy(home, workload, submitted, runs_at_once=plan.runs_at_once)
         time.sleep(rng.uniform(*plan.pause_s))
         disturbed.append(disturb(home, one, rng=rng, say=say))
     return submitted, disturbed
-
-
-def _keep_busy(home: StackHome, workload: Workload, submitted: dict[str, int], *, runs_at_once: int) -> None:
-    """Submit runs until enough are under way. An outage may refuse a submission; it is made again at the next call."""
-    try:
-        under_way = sum(state is RunState.RUNNING for state in home.states(submitted).values())
-        while under_way < runs_at_once:
-            number = len(submitted)
-            submitted[home.submit(workload.spec(number, under=home.folder / "specs"))] = workload.variant(number)
-            under_way += 1
-    except BalDistillError:
-        return
-
-
-@contextmanager
-def _restarting(home: StackHome) -> Iterator[None]:
-    """Start dead service processes again, as Kubernetes does, until the block ends."""
-    stop = threading.Event()
-
-    def restart() -> None:
-        while not stop.wait(0.5):
-            for service in home.stack.services.values():
-                service.spawn(dies_with_parent=True)
-
-    thread = threading.Thread(target=restart, name="restarting", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _wait_for(
-    home: StackHome, runs: Sequence[str], *, patience_s: float, say: Callable[[str], None]
-) -> dict[str, RunState]:
-    give_up_at = time.monotonic() + patience_s
-    states: dict[str, RunState] = {}
-    while time.monotonic() < give_up_at:
-        states = home.states(runs)
-        if all(state is not RunState.RUNNING for state in states.values()):
-            break
-        time.sleep(1)
-    for run_id, state in states.items():
-        if state is not RunState.COMPLETED:
-            say(f"run {run_id} is {state.value}: {home.reason(run_id)}")
-    return states
-
-
-def _wait_until_settled(home: StackHome, *, patience_s: float = 180.0) -> None:
-    give_up_at = time.monotonic() + patience_s
-    while audit_calls(home.engine, seen=[]).open_holds and time.monotonic() < give_up_at:
-        time.sleep(1)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,12 +32,20 @@ VARIANTS = 3
 class Workload:
     """Use it in a `with` block: the teachers run as long. References have a teacher of their own, which nobody audits."""
 
-    def __init__(self, folder: Path, *, student: Path, stages: int = 2, latency_s: float = 0.2) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        student: Path,
+        stages: int = 2,
+        latency_s: float = 0.2,
+        behaviour: Mapping[str, float] | None = None,
+    ) -> None:
+        """behaviour: of the audited teacher, beside its latency."""
         self.folder = folder
         self._student = student
         self._stages = stages
-        behaviour = {"latency_s": latency_s}
-        self.teacher = TeacherProcess(folder / "teacher", behaviour=behaviour)
+        self.teacher = TeacherProcess(folder / "teacher", behaviour={"latency_s": latency_s} | dict(behaviour or {}))
         self._reference_teacher = TeacherProcess(folder / "reference-teacher", behaviour={"latency_s": 0.0})
         self._references: dict[int, dict[tuple[str, str], str]] = {}
 

@@ -140,7 +140,8 @@ def _answer(body: dict[str, Any], request_id: str, behaviour: ProtocolTeacherSpe
     answer = answer_by_rules(
         [ChatMessage(role=one["role"], content=one["content"]) for one in body["messages"]],
         seed=body.get("seed"),
-        max_completion_tokens=body["max_completion_tokens"],
+        # Callers of the HTTP face may use either name of the limit.
+        max_completion_tokens=body.get("max_completion_tokens") or body["max_tokens"],
         request_id=request_id,
         behaviour=behaviour,
     )

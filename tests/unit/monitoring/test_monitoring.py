@@ -9,8 +9,9 @@ import pytest
 from baldistill.telemetry.declarations import Kind
 from baldistill.telemetry.metrics import BUDGETS, METRICS
 from scripts.monitoring import dashboards
-from scripts.monitoring.charted import charted, filled, metrics_in
-from scripts.monitoring.rules import Alert, BadRule, alerts_under_test, read_rules
+from scripts.monitoring.charted import charted, filled, metrics_in, panels
+from scripts.monitoring.rules import ALERT_TESTS, RECORDED_ONLY, Alert, BadRule, alerts_under_test, read_rules
+from scripts.monitoring.units import written
 
 # Of Prometheus itself, prometheus_client, and NVIDIA's exporter of GPU metrics.
 FOREIGN = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes", "DCGM_FI_DEV_GPU_UTIL"}
@@ -74,6 +75,41 @@ def test_every_alert_is_seen_to_fire_and_not_to() -> None:
 def test_dashboards_are_as_their_code_says() -> None:
     there = {path.name: path.read_text() for path in dashboards.FOLDER.glob("*.json")}
     assert there == dashboards.texts()
+
+
+def test_panels_lie_beside_each_other_in_24_columns() -> None:
+    for shown in panels().values():
+        taken: set[tuple[int, int]] = set()
+        for panel in shown:
+            columns, rows = range(panel.x, panel.x + panel.width), range(panel.y, panel.y + panel.height)
+            place = {(column, row) for column in columns for row in rows}
+            assert panel.x + panel.width <= 24, panel.title
+            assert not place & taken, panel.title
+            taken |= place
+
+
+def test_what_no_stack_can_show_is_recorded_for_promtool() -> None:
+    recordings = {recording.name: recording.expr for recording in read_rules().recordings}
+    recorded = ALERT_TESTS.read_text()
+    for name in RECORDED_ONLY:
+        assert all(f"series: {metric}" in recorded for metric in metrics_in(recordings[name])), name
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.123, "percentunit", "12.3 %"),
+        (0.0125, "currencyUSD", "$0.0125"),
+        (3 * 2**20, "bytes", "3 MiB"),
+        (90, "s", "1.5 min"),
+        (0.0042, "s", "4.2 ms"),
+        (0.5, "reqps", "0.5 req/s"),
+        (12345, "short", "12.35 K"),
+        (float("nan"), "s", "none"),
+    ],
+)
+def test_values_are_written_with_their_unit(value: float, unit: str, text: str) -> None:
+    assert written(value, unit) == text
 
 
 def test_an_alert_that_compares_no_recorded_series_is_refused(tmp_path: Path) -> None:
