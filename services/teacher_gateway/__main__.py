@@ -56,6 +56,7 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
             key_limits=settings.key_limits,
             queue=settings.queue,
             observer=CountedPurchases(process.metrics),
+            trusts_promotions=settings.standby_has_every_commit,
         ),
     )
     process.stack.callback(gateway.close)

@@ -11,10 +11,11 @@ from baldistill.errors import DependencyUnavailable, RetryableError
 from baldistill.specs.runspec import TeacherSpec
 from baldistill.tasks.bounds import CallBound, TokenPrice, bound_of, call_bound, price_of
 from services.teacher_gateway.effects import CallEffects, done_at_once
-from services.teacher_gateway.errors import BudgetClosed, BudgetFrozen, PromptChanged, TeacherRefused
+from services.teacher_gateway.errors import AllBudgetsFrozen, BudgetClosed, BudgetFrozen, PromptChanged, TeacherRefused
 from services.teacher_gateway.ledger.booking import booking_of
 from services.teacher_gateway.ledger.budgets import BudgetState
 from services.teacher_gateway.ledger.holds import (
+    AllFrozen,
     AlreadyStored,
     Booking,
     HoldState,
@@ -129,7 +130,7 @@ class TeacherCaller:
     async def buy(self, request: TeacherRequest, *, still_wanted: Callable[[], None] = _a_run_waits) -> Outcome:
         """Return the stored answer, or buy it. still_wanted: raises once nobody waits for the answer any more.
 
-        Raises PromptChanged, BudgetFrozen, BudgetClosed, TeacherRefused, RequestBusy, DependencyUnavailable, StorageFull,
+        Raises PromptChanged, AllBudgetsFrozen, BudgetFrozen, BudgetClosed, TeacherRefused, RequestBusy, DependencyUnavailable, StorageFull,
         GatewayBusy (a caller's own request; one of a run waits on), and what `still_wanted` raises.
         """
         failures, waited_s = 0, 0.0
@@ -211,6 +212,8 @@ class TeacherCaller:
                 return Answered(reply=outcome.reply, stored=True)
             case PromptMismatch():
                 raise PromptChanged(request_key=request.key)
+            case AllFrozen():
+                raise AllBudgetsFrozen(reason=outcome.reason)
             case Refused() if outcome.state is BudgetState.FROZEN:
                 raise BudgetFrozen(path=outcome.path)
             case Refused() if outcome.state is BudgetState.CLOSED:

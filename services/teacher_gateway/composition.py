@@ -34,7 +34,7 @@ from services.teacher_gateway.caller import TeacherCaller
 from services.teacher_gateway.completions import Completions
 from services.teacher_gateway.draining import Drain
 from services.teacher_gateway.effects import ThreadEffects
-from services.teacher_gateway.errors import BudgetExhausted, BudgetFrozen, BudgetMissing
+from services.teacher_gateway.errors import AllBudgetsFrozen, BudgetExhausted, BudgetFrozen, BudgetMissing
 from services.teacher_gateway.handlers import (
     on_annotation_shard_planned,
     on_examples_selected,
@@ -60,6 +60,7 @@ STATUSES = STATUS_CODES.with_rows(
         BudgetMissing: grpc.StatusCode.NOT_FOUND,
         BudgetExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
         BudgetFrozen: grpc.StatusCode.FAILED_PRECONDITION,
+        AllBudgetsFrozen: grpc.StatusCode.FAILED_PRECONDITION,
     }
 )
 
@@ -201,16 +202,20 @@ def build_teacher_gateway(
     key_limits: Mapping[str, KeyLimitsSpec] | None = None,
     queue: int = DEFAULT_QUEUE,
     observer: CallObserver | None = None,
+    trusts_promotions: bool = False,
 ) -> TeacherGateway:
     """Return the gateway over a migrated database. Ends at once what a killed process on this machine left.
 
     locks: folder where this process proves that it lives; None: by its lease alone.   environment: holds the API
     keys; default: the process's own.   teacher_urls: the only ones that a teacher may have; empty: any.
     key_limits: the operator's, by the variable of a key.   queue: calls of one key that may wait for them at once.
+    trusts_promotions: a standby of the database that took over is said to have had every commit.
     """
     with ExitStack() as resources:
-        ledger = SqlLedger(engine, lock_folder=locks, lease_s=lease_s, clock=clock)
+        ledger = SqlLedger(engine, lock_folder=locks, lease_s=lease_s, clock=clock, trusts_promotions=trusts_promotions)
         resources.callback(ledger.close)
+        # The first beat also sees whether this is the database of before.
+        ledger.beat()
         ledger.sweep(trust_leases=False)
         teachers = TeacherDirectory(
             os.environ if environment is None else environment, store=store, urls=teacher_urls, key_limits=key_limits

@@ -39,6 +39,40 @@ class BudgetFrozen(RunOnHold):
         self.path = path
 
 
+class AllBudgetsFrozen(RunOnHold):
+    """The gate before all budgets is closed: the database was restored, or an operator closed it (ADR 51)."""
+
+    exit_code = 77  # EX_NOPERM
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(
+            f"all budgets are frozen ({reason}); `baldistill budget reconcile` books what the provider counted and"
+            " opens them"
+        )
+        self.reason = reason
+
+
+class NotFrozen(NotAllowedNow):
+    """The provider's figures can only be compared while nothing is spent."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "budgets are in use; freeze all of them first (`baldistill budget freeze --all`), then take the provider's figures"
+        )
+
+
+class CallsUnderWay(NotAllowedNow):
+    """Of calls that are under way nobody knows yet whether the provider's figures have them."""
+
+    def __init__(self, *, path: BudgetPath, calls: int) -> None:
+        super().__init__(
+            f"{calls} calls of {path} are under way; they end within two leases of a running gateway and their deadline:"
+            " take the provider's figures after that"
+        )
+        self.path = path
+        self.calls = calls
+
+
 class BudgetClosed(PermanentError):
     """The provider billed more than the bound of a call; nothing more is sent until a person has looked."""
 

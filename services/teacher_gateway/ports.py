@@ -12,6 +12,7 @@ from baldistill.specs.frozen import FrozenRun
 from baldistill.specs.runspec import TeacherSpec
 from baldistill.tasks.prompts import ChatMessage
 from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus, Ceilings, WindowKind
+from services.teacher_gateway.ledger.gate import Gate
 from services.teacher_gateway.ledger.history import BudgetEvent
 from services.teacher_gateway.ledger.holds import (
     Attempt,
@@ -23,6 +24,7 @@ from services.teacher_gateway.ledger.holds import (
     ReserveRequest,
     SpendEntry,
 )
+from services.teacher_gateway.ledger.reconciling import ProviderFigure, Reconciled
 
 
 class CallEnd(enum.Enum):
@@ -200,6 +202,30 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """End this owner. Idempotent."""
+
+
+class BudgetGate(Protocol):
+    """The gate before all budgets (ADR 51). Thread- and process-safe; durable when a method returns. Raises DependencyUnavailable."""
+
+    def read(self) -> Gate:
+        """Return whether it is open, and why."""
+
+    def freeze_all(self, *, reason: str, actor: str) -> Gate:
+        """Close it: when this returns, nothing more is reserved or marked SENT under any budget. Idempotent."""
+
+    def unfreeze_all(self, *, reason: str, actor: str) -> Gate:
+        """Open it without figures, on somebody's word. Idempotent."""
+
+
+class Reconciler(Protocol):
+    """Brings the ledger up to what the provider counted (ADR 51)."""
+
+    def reconcile(self, figures: Sequence[ProviderFigure], *, actor: str, dry_run: bool) -> Reconciled:
+        """Book what the ledger lacks, all or nothing, and open the gate. Never takes back what the ledger knows.
+
+        dry_run: change nothing, also while the gate is open.   Raises InvalidInput (its line: the figure's number, from
+        1), NotFrozen, CallsUnderWay, DependencyUnavailable.
+        """
 
 
 class AsyncLedger(Ledger, Protocol):

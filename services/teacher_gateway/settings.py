@@ -53,6 +53,11 @@ class TeacherGatewaySettings(ServiceSettings):
         description="folder shared by the gateways of one machine: a lock proves death; none: leases alone",
     )
     lease_s: float = Field(default=15.0, gt=3, description="seconds; a gateway that is silent for two is dead")
+    standby_has_every_commit: bool = Field(
+        default=False,
+        description="a standby of the database that takes over has every commit (synchronous replication): budgets are not"
+        " frozen for it",
+    )
     teacher: TeacherSpec | None = Field(
         default=None, description="the teacher of Complete: model, base_url, price, api_key_env; none: it is refused"
     )

@@ -81,6 +81,11 @@ def take_transaction_lock(connection: Connection, key: int) -> None:
     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (key,))
 
 
+def share_transaction_lock(connection: Connection, key: int) -> None:
+    """Wait until nobody has an advisory lock alone, and let nobody have it alone until the transaction ends."""
+    connection.exec_driver_sql("SELECT pg_advisory_xact_lock_shared(%s)", (key,))
+
+
 def _refuse_if_closed(dbapi_connection: Any) -> None:
     """Let the pool take new connections where the server closed this one, as a restarted server did.
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from baldistill.database.engine import open_database, sqlite_url
 from baldistill.database.migrate import migrate
+from baldistill.database.postgres import share_transaction_lock
 from baldistill.testing.postgres_server import drop_database, fresh_database
 
 DATABASE_KINDS = ("sqlite", "postgres")
@@ -42,8 +43,10 @@ class StoppedClock:
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         self.time_ms = now_ms
 
-    def now_ms(self, connection: Connection) -> int:  # noqa: ARG002  (the port's argument)
+    def now_ms(self, connection: Connection, *, sharing: int | None = None) -> int:
         """Return the time that was set."""
+        if sharing is not None and connection.dialect.name == "postgresql":
+            share_transaction_lock(connection, sharing)
         return self.time_ms
 
     def advance(self, seconds: float) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, or_, select
 from baldistill.database.transactions import reading, retrying
 from services.teacher_gateway.adapters.sql_budgets import find_budget, path_of
 from services.teacher_gateway.adapters.sql_tables import AUDIT, BUDGETS, HOLDS, WINDOWS
-from services.teacher_gateway.ledger.budgets import NO_STAGE, BudgetPath
+from services.teacher_gateway.ledger.budgets import NO_STAGE, BudgetPath, Scope
 from services.teacher_gateway.ledger.history import BudgetEvent
 
 
@@ -33,6 +33,9 @@ def history_of(connection: Connection, path: BudgetPath, *, before_id: int | Non
             AUDIT.c.budget_id.is_(None) & HOLDS.c[f"{path.scope.value}_window"].in_(windows),
         )
     ]
+    if path.scope is Scope.TENANT:
+        # The gate is everybody's.
+        mine = [or_(*mine, AUDIT.c.budget_id.is_(None) & AUDIT.c.request_key.is_(None))]
     if before_id is not None:
         mine.append(AUDIT.c.audit_id < before_id)
     joined = AUDIT.outerjoin(BUDGETS, BUDGETS.c.budget_id == AUDIT.c.budget_id).outerjoin(HOLDS, of_attempt)

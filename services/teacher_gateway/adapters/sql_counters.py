@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, true, update
 
 from baldistill.database.membership import ByIds
-from services.teacher_gateway.adapters.sql_tables import WINDOWS
+from services.teacher_gateway.adapters.sql_tables import GATE, WINDOWS
 from services.teacher_gateway.ledger.budgets import NOTHING, UNITS, Amounts, BudgetState, Ceilings
+from services.teacher_gateway.ledger.gate import GateState
 from services.teacher_gateway.ledger.granting import Standing, plus
 
 _EVERY_COUNTER = [(f"{kind}_{unit}", kind, unit) for kind in ("held", "spent", "unknown") for unit in UNITS]
@@ -22,12 +23,13 @@ _SHIFT = (
     .where(WINDOWS.c.window_id == bindparam("of_window"))
     .values({counter: WINDOWS.c[counter] + bindparam(f"{counter}_more") for counter, _, _ in _EVERY_COUNTER})
 )
+_ALL_FROZEN = select(GATE.c.reason).where(GATE.c.state == GateState.CLOSED.value).scalar_subquery().label("all_frozen")
 # Every connection of the process tree sorts its row locks by this, so that no two groups wait for each other.
 _LOCK_ORDER = WINDOWS.c.window_id
 _LOCKED = ByIds(
     WINDOWS.c.window_id,
     # As strong as an update needs, and no stronger.
-    lambda wanted: select(WINDOWS).where(wanted).order_by(_LOCK_ORDER).with_for_update(key_share=True),
+    lambda wanted: select(WINDOWS, _ALL_FROZEN).where(wanted).order_by(_LOCK_ORDER).with_for_update(key_share=True),
 )
 
 
@@ -35,7 +37,7 @@ def lock_windows(connection: Connection, window_ids: Iterable[int]) -> dict[int,
     """Take the row locks of a whole group in one order, before any hold of it is touched. Return what stands in them.
 
     The counters' correctness does not depend on it: it is against deadlocks, and lets a repeated transaction wait for its
-    own earlier one.
+    own earlier one. What it says of the gate stands where the caller shares the gate's lock.
     """
     locked = _LOCKED.execute(connection, sorted(set(window_ids)))
     return {row["window_id"]: _standing(row) for row in locked.mappings()}
@@ -114,4 +116,5 @@ def _standing(row: Mapping[Any, Any]) -> Standing:
         ceilings=Ceilings(**{unit: row[f"ceiling_{unit}"] for unit in UNITS}),
         spent=amounts("spent"),
         held=amounts("held"),
+        all_frozen=row["all_frozen"],
     )

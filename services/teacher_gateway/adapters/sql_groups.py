@@ -18,7 +18,9 @@ from baldistill.database.clock import DatabaseClock
 from baldistill.database.membership import is_one_of
 from baldistill.database.transactions import retrying
 from baldistill.errors import DependencyUnavailable, NotKnown, RetryableError
+from services.teacher_gateway.adapters import sql_gate
 from services.teacher_gateway.adapters.sql_counters import Shift, lock_windows
+from services.teacher_gateway.adapters.sql_database_watch import DatabaseWatch
 from services.teacher_gateway.adapters.sql_group_bookings import book_group
 from services.teacher_gateway.adapters.sql_group_reserves import GroupOutdated, reserve_group
 from services.teacher_gateway.adapters.sql_holds import book_one, holds_by_id, mark_sent
@@ -28,7 +30,7 @@ from services.teacher_gateway.adapters.sql_window_directory import WindowDirecto
 from services.teacher_gateway.errors import BudgetMissing
 from services.teacher_gateway.ledger.budgets import BudgetPath
 from services.teacher_gateway.ledger.granting import Asked, Standing, plus
-from services.teacher_gateway.ledger.holds import Booking, HoldState, Reserved, ReserveRequest
+from services.teacher_gateway.ledger.holds import Booking, HoldState, Reserved, ReserveOutcome, ReserveRequest
 
 # What was read is outdated only where replicas meet around midnight, or a sweeper took what was booked just now.
 _TRIES = 5
@@ -64,13 +66,23 @@ class LedgerGroups:
     """Does groups, for GroupCommit's one thread. one_writer: held around each transaction."""
 
     def __init__(
-        self, engine: Engine, *, clock: DatabaseClock, owner_id: str, one_writer: AbstractContextManager[object]
+        self,
+        engine: Engine,
+        *,
+        clock: DatabaseClock,
+        owner_id: str,
+        one_writer: AbstractContextManager[object],
+        watch: DatabaseWatch,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._owner_id = owner_id
         self._one_writer = one_writer
+        self._watch = watch
         self._windows = WindowDirectory()
+        self._newest: tuple[int, str] | None = None
+        self._database: str | None = None
+        self._is_in_doubt = False
         # Reserves of unknown outcome, with the windows that they would be held in; None of them was sent.
         self._doubtful: dict[str, frozenset[int]] = {}
         self._tried: dict[str, frozenset[int]] = {}
@@ -81,6 +93,11 @@ class LedgerGroups:
         """Give back what nobody waits for any more. For any thread."""
         if isinstance(work, Reserving):
             self._unwanted.extend(one for one in result if isinstance(one, Reserved))
+
+    def is_now_in(self, database: str) -> None:
+        """Look again before the next group where that is another database than the groups know. For any thread."""
+        if database != self._database:
+            self._is_in_doubt = True
 
     @property
     def has_leftovers(self) -> bool:
@@ -122,13 +139,17 @@ class LedgerGroups:
                 raise
             self._windows.committed()
             self._doubtful.clear()
+            if self._newest is not None:
+                self._watch.remember(self._newest)
             return results
         raise DependencyUnavailable(dependency="ledger", reason="what it read was outdated at each try")
 
     def _work(self, connection: Connection, group: Sequence[GroupWork]) -> list[Any]:
         # A repeated transaction finds anew what an earlier try of it rolled back.
         self._windows.rolled_back()
-        now_ms = self._clock.now_ms(connection)
+        self._newest = None
+        self._check_database(connection)
+        now_ms = self._clock.now_ms(connection, sharing=sql_gate.LOCK)
         results: dict[int, Any] = {}
         asked = self._asked(connection, group, results, now_ms=now_ms)
         holds = holds_by_id(connection, [one.reserved.hold_id for one in group if not isinstance(one, Reserving)])
@@ -142,6 +163,13 @@ class LedgerGroups:
             standing = {window_id: _shifted(one, shifts.get(window_id)) for window_id, one in standing.items()}
         self._reserve(connection, asked, results, standing=standing, now_ms=now_ms)
         return [results[place] for place in range(len(group))]
+
+    def _check_database(self, connection: Connection) -> None:
+        found = self._watch.check(connection, anew=self._is_in_doubt)
+        if found != self._database:
+            # Ids that are remembered of another database may be other windows' here.
+            self._windows.forget()
+        self._database, self._is_in_doubt = found, False
 
     def _asked(
         self, connection: Connection, group: Sequence[GroupWork], results: dict[int, Any], *, now_ms: int
@@ -239,9 +267,9 @@ class LedgerGroups:
         if not asked:
             return
         everything = [request for one in asked.values() for request in one]
-        outcomes = iter(
-            reserve_group(connection, everything, standing=standing, owner_id=self._owner_id, now_ms=now_ms)
-        )
+        done = reserve_group(connection, everything, standing=standing, owner_id=self._owner_id, now_ms=now_ms)
+        self._newest = _newest_hold(everything, done)
+        outcomes = iter(done)
         results |= {place: [next(outcomes) for _ in one] for place, one in asked.items()}
 
 
@@ -253,7 +281,15 @@ def _shifted(standing: Standing, shift: Shift | None) -> Standing:
         ceilings=standing.ceilings,
         spent=plus(standing.spent, shift.spent),
         held=plus(standing.held, shift.held),
+        all_frozen=standing.all_frozen,
     )
+
+
+def _newest_hold(asked: Sequence[Asked], outcomes: Sequence[ReserveOutcome]) -> tuple[int, str] | None:
+    for one, outcome in zip(reversed(asked), reversed(outcomes), strict=True):
+        if isinstance(outcome, Reserved):
+            return outcome.hold_id, one.reserve_id
+    return None
 
 
 def _not_there(reserved: Reserved) -> NotKnown:

@@ -11,8 +11,9 @@ from baldistill.database.membership import ByIds, is_one_of
 from services.teacher_gateway.adapters.sql_budgets import find_budget, record
 from services.teacher_gateway.adapters.sql_counters import Shift, lock_windows, negated, shift_windows
 from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, bound_of, settle, windows_of_hold
-from services.teacher_gateway.adapters.sql_tables import HOLDS, REPLIES, WINDOWS
+from services.teacher_gateway.adapters.sql_tables import GATE, HOLDS, REPLIES, WINDOWS
 from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetState
+from services.teacher_gateway.ledger.gate import GateState
 from services.teacher_gateway.ledger.holds import Attempt, Booking, HoldState
 
 _BY_ID = ByIds(HOLDS.c.hold_id, lambda wanted: select(HOLDS).where(wanted))
@@ -30,7 +31,7 @@ def mark_sent(
 ) -> set[int]:
     """HELD -> SENT, where a hold is still ours, its budgets are open, and no late answer made it needless.
 
-    The caller took the locks of their windows: who freezes waits for us, so that nothing is marked after a freeze returned.
+    The caller took the locks of their windows and shares the gate's: who freezes waits for us, so that nothing is marked after a freeze returned.
     mark_id: names these marks; repeated under the same name they find themselves.   Return the holds that are marked.
     """
     columns = HOLDS.c
@@ -38,6 +39,7 @@ def mark_sent(
         WINDOWS.c.window_id.in_([columns[name] for name in WINDOW_COLUMNS.values()]),
         WINDOWS.c.state != BudgetState.OPEN.value,
     )
+    all_frozen = exists().where(GATE.c.state == GateState.CLOSED.value)
     answered = exists().where(REPLIES.c.request_key == columns.request_key)
     wanted = is_one_of(connection, columns.hold_id, hold_ids)
     statement = (
@@ -48,6 +50,7 @@ def mark_sent(
             columns.state == HoldState.HELD.value,
             columns.expires_at_ms > now_ms,
             ~not_open,
+            ~all_frozen,
             ~answered,
         )
         .values(

@@ -23,6 +23,7 @@ from services.teacher_gateway.adapters import (
     sql_settlement,
 )
 from services.teacher_gateway.adapters.sql_audit import read_history
+from services.teacher_gateway.adapters.sql_database_watch import DatabaseWatch
 from services.teacher_gateway.adapters.sql_groups import BookingWork, LedgerGroups, Marking, Reserving
 from services.teacher_gateway.adapters.sql_spend import spend_of
 from services.teacher_gateway.ledger.budgets import (
@@ -78,6 +79,7 @@ class SqlLedger:
     """One owner's view of the ledger. Registers the owner when made; `close` ends it.
 
     lock_folder: where this process proves that it lives to others on the same machine; None: by its lease alone.
+    trusts_promotions: a standby that took over is said to have had every commit (ADR 51).
     """
 
     def __init__(
@@ -87,16 +89,24 @@ class SqlLedger:
         lock_folder: Path | None = None,
         lease_s: float = DEFAULT_LEASE_S,
         clock: DatabaseClock | None = None,
+        trusts_promotions: bool = False,
     ) -> None:
         self._engine = engine
         self._clock = clock or ServerClock()
+        self._watch = DatabaseWatch(clock=self._clock, trusts_promotions=trusts_promotions)
         # SQLite has one writer anyway; threads that queue here are served in turn instead of polling the file.
         alone = engine.dialect.name == "sqlite"
         self._one_writer: AbstractContextManager[object] = threading.Lock() if alone else nullcontext()
         self._closed = False
         self._owner = sql_owners.Owner(lock_folder=lock_folder, lease_s=lease_s)
         self._write(self._owner.register)
-        self._transaction = LedgerGroups(engine, clock=self._clock, owner_id=self.owner_id, one_writer=self._one_writer)
+        self._transaction = LedgerGroups(
+            engine,
+            clock=self._clock,
+            owner_id=self.owner_id,
+            one_writer=self._one_writer,
+            watch=self._watch,
+        )
         self._groups = GroupCommit(
             self._transaction.do, unheard=self._transaction.unheard, patience_s=_PATIENCE_S, name="ledger"
         )
@@ -197,7 +207,13 @@ class SqlLedger:
         return self._write(partial(sql_owners.sweep, own_id=self.owner_id, trust_leases=trust_leases))
 
     def beat(self) -> None:
-        self._write(self._owner.beat)
+        def beat(connection: Connection, *, now_ms: int) -> str:
+            # Connections that are there stay there where a dump is restored beneath them.
+            database = self._watch.check(connection, anew=True)
+            self._owner.beat(connection, now_ms=now_ms)
+            return database
+
+        self._transaction.is_now_in(self._write(beat))
         self._give_back_leftovers()
 
     def budget_tree(self, path: BudgetPath) -> list[BudgetStatus]:

@@ -123,3 +123,14 @@ AUDIT = Table(
     Column("details", Text, nullable=False),
     Column("change_id", Text),
 )
+
+# One row. identity: of the database that this was said of, empty until a gateway noted it.
+GATE = Table(
+    "ledger_gate",
+    METADATA,
+    Column("gate_id", Integer, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("changed_at_ms", BigInteger, nullable=False),
+)

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from services.teacher_gateway.ledger.budgets import NOTHING, UNITS, Amounts, BudgetPath, BudgetState, Ceilings
 from services.teacher_gateway.ledger.holds import (
+    AllFrozen,
     AlreadyStored,
     HoldState,
     InFlight,
@@ -22,12 +23,13 @@ from services.teacher_gateway.ledger.holds import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A budget's window as it was read under its lock."""
+    """A budget's window as it was read under its lock. all_frozen: why no budget may be used now, None where they may."""
 
     state: BudgetState
     ceilings: Ceilings
     spent: Amounts
     held: Amounts
+    all_frozen: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +133,14 @@ def _granted_before(asked: Asked, granted: Grant) -> ReserveOutcome:
     return InFlight(attempt=granted.attempt)
 
 
-def _refusal(asked: Asked, *, standing: Mapping[int, Standing], held: Mapping[int, Amounts]) -> Refused | None:
+def _refusal(
+    asked: Asked, *, standing: Mapping[int, Standing], held: Mapping[int, Amounts]
+) -> Refused | AllFrozen | None:
     """Return the first budget from the root that does not allow it, None where all do."""
     for path, window_id in asked.windows.items():
         window = standing[window_id]
+        if window.all_frozen is not None:
+            return AllFrozen(reason=window.all_frozen)
         if window.state is not BudgetState.OPEN:
             return Refused(path=path, state=window.state, unit="state", ceiling=0, spent=0, held=0, asked=0)
         for unit in UNITS:

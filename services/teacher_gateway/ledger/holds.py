@@ -122,13 +122,20 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AllFrozen:
+    """No budget may be used now: the gate before all of them is closed (ADR 51)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromptMismatch:
     """The key was reserved before with another prompt; it is never bought a second time."""
 
     stored_sha256: str
 
 
-ReserveOutcome: TypeAlias = Reserved | AlreadyStored | InFlight | Refused | PromptMismatch
+ReserveOutcome: TypeAlias = Reserved | AlreadyStored | InFlight | Refused | AllFrozen | PromptMismatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

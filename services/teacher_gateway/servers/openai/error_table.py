@@ -17,6 +17,7 @@ from baldistill.errors import (
 )
 from services.teacher_gateway.caller import RequestBusy
 from services.teacher_gateway.errors import (
+    AllBudgetsFrozen,
     BudgetClosed,
     BudgetExhausted,
     BudgetFrozen,
@@ -81,6 +82,12 @@ def _not_open(error: BudgetFrozen | BudgetClosed) -> Refusal:
     )
 
 
+def _all_frozen(_error: AllBudgetsFrozen) -> Refusal:
+    # Why is for the operator: it may name servers.
+    message = "all budgets are frozen until the operator has reconciled them with the provider; nothing was bought"
+    return Refusal(status=503, kind="api_error", code="budgets_frozen", message=message, headers=NO_RETRY)
+
+
 def _prompt_changed(_error: PromptChanged) -> Refusal:
     message = "this Idempotency-Key came with another request before; use a new key"
     return Refusal(status=422, kind="invalid_request_error", code="idempotency_key_reused", message=message)
@@ -128,6 +135,7 @@ _ROWS: dict[type, Callable[[Any], Refusal]] = {
     NotKnown: _not_known,
     BudgetMissing: _no_budget,
     BudgetExhausted: lambda error: budget_refusal(error.refused),
+    AllBudgetsFrozen: _all_frozen,
     BudgetFrozen: _not_open,
     BudgetClosed: _not_open,
     PromptChanged: _prompt_changed,
