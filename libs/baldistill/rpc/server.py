@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -17,6 +15,7 @@ from baldistill.rpc.authentication import OPEN_METHODS, TokenVerifier
 from baldistill.rpc.health import HealthFaces
 from baldistill.rpc.limits import ServerLimits
 from baldistill.rpc.listening import ListenFailed, parse_listen_address
+from baldistill.rpc.loop_thread import LoopThread
 from baldistill.rpc.observation import CallObserver, CallTracer, Unobserved, Untraced
 from baldistill.rpc.pipeline import Pipeline
 from baldistill.rpc.routes import BoundService, collect_routes
@@ -28,8 +27,6 @@ from baldistill.rpc.tls_files import TlsFiles
 _log = structlog.get_logger(__name__)
 
 _LISTEN_SETTING = "server.listen"
-# What the loop still does when it is told to end takes milliseconds.
-_LOOP_END_S = 5.0
 
 
 class RpcServer:
@@ -64,14 +61,12 @@ class RpcServer:
         self._tracer = tracer or Untraced()
         self._tls = tls
         self._open_methods = OPEN_METHODS | open_methods
-        self._on_failure = on_failure
-        self._bound: Future[int] = Future()
-        self._thread = threading.Thread(target=self._run, name="grpc", daemon=True)
+        self._thread = LoopThread(self._live, name="grpc", on_failure=on_failure)
 
     @property
     def port(self) -> int:
         """The port that it listens on, once it is started."""
-        return self._bound.result(timeout=0)
+        return self._thread.port
 
     @property
     def address(self) -> str:
@@ -80,41 +75,22 @@ class RpcServer:
     def start(self) -> None:
         """Listen. Raises ListenFailed where the address is not to be had, InvalidInput for bad TLS files."""
         self._thread.start()
-        self._bound.result()
         self._health.start()
         _log.info("rpc server listens", address=self.address, tls=self._tls is not None)
 
     def begin_drain(self) -> None:
         """Say NOT_SERVING, answer no new calls, end the streams. Idempotent."""
-        self._do(self._begin_drain())
+        self._thread.do(self._begin_drain())
 
     def stop(self, *, grace_s: float) -> None:
         """Drain, let calls under way finish within `grace_s` seconds, cancel the rest. Idempotent."""
-        if not self._thread.is_alive():
+        if not self._thread.is_alive:
             return
-        self._do(self._stop(grace_s))
-        self._thread.join(_LOOP_END_S)
+        self._thread.do(self._stop(grace_s))
+        self._thread.join()
         self._health.close()
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(work, self._loop).result()
-        else:
-            work.close()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        # Whatever ends the loop ends the process: nobody would be answered any more.
-        except BaseException as error:  # noqa: BLE001
-            if not self._bound.done():
-                self._bound.set_exception(error)
-            elif self._on_failure is not None:
-                self._on_failure(error)
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
+    async def _live(self) -> None:
         threads = CallThreads(self._limits)
         try:
             self._faces = await self._health_servicer()
@@ -135,8 +111,7 @@ class RpcServer:
             )
             port = self._bind(self._server)
             await self._server.start()
-            self._bound.set_result(port)
-            await self._ended.wait()
+            await self._thread.listening(port)
         finally:
             threads.close()
 
@@ -167,7 +142,7 @@ class RpcServer:
 
     async def _health_servicer(self) -> Any:
         faces = health.aio.HealthServicer()
-        loop = self._loop
+        loop = self._thread.loop
 
         statuses = health_pb2.HealthCheckResponse
 
@@ -188,7 +163,7 @@ class RpcServer:
     async def _stop(self, grace_s: float) -> None:
         await self._begin_drain()
         await self._server.stop(grace_s)
-        self._ended.set()
+        self._thread.end()
 
 
 class _AnyMethod(grpc.GenericRpcHandler):

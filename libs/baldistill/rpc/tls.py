@@ -9,7 +9,7 @@ import grpc
 import structlog
 
 from baldistill.errors import InvalidInput
-from baldistill.rpc.tls_files import TlsFiles
+from baldistill.rpc.tls_files import TlsFiles, stamps_of
 
 _log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class _FileReader:
 
     def read(self) -> grpc.ServerCertificateConfiguration:
         """Return what the files hold now. Raises InvalidInput."""
-        self._seen = self._stamps()
+        self._seen = stamps_of(self._files)
         files = self._files
         chain, key = _pem(files.certificate, "CERTIFICATE"), _pem(files.key, "PRIVATE KEY")
         roots = _pem(files.client_ca, "CERTIFICATE") if files.client_ca else None
@@ -44,22 +44,10 @@ class _FileReader:
         """Return what the files hold where they changed since they were read; a bad file changes nothing."""
         with self._lock:
             try:
-                return self.read() if self._stamps() != self._seen else None
+                return self.read() if stamps_of(self._files) != self._seen else None
             except InvalidInput as error:
                 _log.warning("new TLS files are not taken", reason=str(error))
                 return None
-
-    def _stamps(self) -> tuple[tuple[int, int], ...]:
-        files = self._files
-        return tuple(_stamp(path) for path in (files.certificate, files.key, files.client_ca) if path is not None)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InvalidInput(f"it cannot be read: {error.strerror}", path=path) from error
-    return status.st_mtime_ns, status.st_size
 
 
 def _pem(path: Path, kind: str) -> bytes:

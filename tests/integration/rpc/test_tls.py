@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,46 +11,11 @@ import pytest
 from baldistill.errors import InvalidInput
 from baldistill.rpc.server import RpcServer
 from baldistill.rpc.tls_files import TlsFiles
+from baldistill.testing.certificates import Authority
 from baldistill.v1 import policy_pb2, policy_pb2_grpc
 from tests.integration.rpc.conftest import Policy, Tokens, bound, token
 
 GET = policy_pb2.GetRunRequest(tenant="acme", run_id="r1")
-
-
-def openssl(*arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-
-
-class Authority:
-    """Signs certificates for localhost."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder / name
-        self._folder.mkdir(parents=True)
-        self.certificate, self._key = self._folder / "ca.pem", self._folder / "ca.key"
-        subject = [
-            "-subj",
-            f"/CN={name}",
-            "-days",
-            "2",
-            "-nodes",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ]
-        openssl("req", "-x509", *subject, "-keyout", str(self._key), "-out", str(self.certificate))
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Return a certificate and its key."""
-        certificate, key, request = (self._folder / f"{name}.{kind}" for kind in ("pem", "key", "csr"))
-        ec = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", f"/CN={name}"]
-        openssl("req", *ec, "-keyout", str(key), "-out", str(request))
-        names = self._folder / "names"
-        names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-        signer = ["-CA", str(self.certificate), "-CAkey", str(self._key), "-CAcreateserial", "-days", "2"]
-        openssl("x509", "-req", "-in", str(request), *signer, "-extfile", str(names), "-out", str(certificate))
-        return certificate, key
 
 
 @pytest.fixture

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 from aiohttp import web
 
-from baldistill.errors import InvalidInput
 from baldistill.rpc.listening import ListenFailed, parse_listen_address
+from baldistill.rpc.loop_thread import LoopThread
+from baldistill.rpc.tls_context import server_context
 from baldistill.rpc.tls_files import TlsFiles
 
 _log = structlog.get_logger(__name__)
@@ -22,7 +20,6 @@ _log = structlog.get_logger(__name__)
 _LISTEN_SETTING = "http.listen"
 # Also how long a new connection may take for its first request's headers.
 _KEEP_ALIVE_S = 75.0
-_LOOP_END_S = 5.0
 
 
 class Routes(Protocol):
@@ -52,62 +49,40 @@ class HttpFace:
         self._open_routes = open_routes
         self._host, self._wanted_port = parse_listen_address(listen, setting=_LISTEN_SETTING)
         self._tls = tls
-        self._on_failure = on_failure
-        self._bound: Future[int] = Future()
-        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._thread = LoopThread(self._live, name="http", on_failure=on_failure)
 
     @property
     def address(self) -> str:
         """host:port, once it is started."""
-        return f"{self._host}:{self._bound.result(timeout=0)}"
+        return f"{self._host}:{self._thread.port}"
 
     def start(self) -> None:
         """Listen. Raises ListenFailed where the address is not to be had, InvalidInput for bad TLS files."""
         self._thread.start()
-        self._bound.result()
         _log.info("http face listens", address=self.address, tls=self._tls is not None)
 
     def begin_drain(self) -> None:
         """Answer no new requests; those under way go on. Idempotent."""
-        self._do(self._begin_drain())
+        self._thread.do(self._begin_drain())
 
     def stop(self, *, grace_s: float) -> None:
         """Drain, let requests under way finish within `grace_s` seconds, then close. Idempotent."""
-        self._do(self._stop(grace_s))
-        self._thread.join(_LOOP_END_S)
+        self._thread.do(self._stop(grace_s))
+        self._thread.join()
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(work, self._loop).result()
-        else:
-            work.close()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        # Whatever ends the loop ends the process: nobody would be answered any more.
-        except BaseException as error:  # noqa: BLE001
-            if not self._bound.done():
-                self._bound.set_exception(error)
-            elif self._on_failure is not None:
-                self._on_failure(error)
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ended = asyncio.Event()
+    async def _live(self) -> None:
         async with self._open_routes() as self._routes:
             self._server = web.Server(
                 self._routes.answer, keepalive_timeout=_KEEP_ALIVE_S, access_log=None, auto_decompress=False
             )
             self._listener = await self._listening(self._server)
-            self._bound.set_result(self._listener.sockets[0].getsockname()[1])
-            await self._ended.wait()
+            await self._thread.listening(self._listener.sockets[0].getsockname()[1])
 
     async def _listening(self, server: web.Server) -> asyncio.Server:
-        context = None if self._tls is None else _tls_context(self._tls)
+        context = None if self._tls is None else server_context(self._tls)
         host = self._host.strip("[]")
         try:
-            return await self._loop.create_server(server, host, self._wanted_port, ssl=context, backlog=1024)
+            return await self._thread.loop.create_server(server, host, self._wanted_port, ssl=context, backlog=1024)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             address = f"{self._host}:{self._wanted_port}"
@@ -122,17 +97,4 @@ class HttpFace:
         await self._routes.finish(grace_s=grace_s)
         self._server.pre_shutdown()
         await self._server.shutdown(timeout=1.0)
-        self._ended.set()
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(files.certificate, files.key)
-        if files.client_ca is not None:
-            context.load_verify_locations(files.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidInput(f"cannot be used for TLS: {error}", path=files.certificate) from error
-    return context
+        self._thread.end()
