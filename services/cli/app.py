@@ -8,6 +8,7 @@ import typer
 
 from baldistill import __version__
 from services.cli.admin import admin_app
+from services.cli.budget_reconciling import reconcile
 from services.cli.budgets import budget_app
 from services.cli.collecting import gc
 from services.cli.compare import compare
@@ -41,6 +42,7 @@ app.command(short_help="A spec under several methods and seeds, and which differ
 app.command(short_help="Where a run is: state, stage, newest scores, calls spent.")(status)
 app.command(short_help="A run stage by stage and per domain, on the terminal or as Markdown.")(report)
 app.add_typer(admin_app, name="admin")
+budget_app.command()(reconcile)
 app.add_typer(budget_app, name="budget")
 app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Protocol
 from baldistill.errors import InvalidInput
 from services.cli.runs import find_record
 from services.cli.stores import open_stores
-from services.teacher_gateway.composition import open_ledger
+from services.teacher_gateway.composition import open_gate, open_ledger, open_reconciler
 from services.teacher_gateway.ledger.budgets import (
     NO_STAGE,
     Amounts,
@@ -22,8 +22,10 @@ from services.teacher_gateway.ledger.budgets import (
     Scope,
     WindowKind,
 )
+from services.teacher_gateway.ledger.gate import Gate
 from services.teacher_gateway.ledger.history import BudgetEvent
-from services.teacher_gateway.ports import Ledger
+from services.teacher_gateway.ledger.reconciling import ProviderFigure, Reconciled
+from services.teacher_gateway.ports import BudgetGate, Ledger, Reconciler
 
 _ACTOR = "command line"
 
@@ -52,8 +54,23 @@ class BudgetAccess(Protocol):
     def unfreeze(self, path: BudgetPath) -> None:
         """Undo that."""
 
+    def reopen(self, path: BudgetPath) -> None:
+        """Open what a provider's bill closed."""
+
     def history(self, path: BudgetPath, *, limit: int) -> list[BudgetEvent]:
         """Return its audit trail, newest first."""
+
+    def gate(self) -> Gate:
+        """Return whether any budget may be used."""
+
+    def freeze_all(self, *, reason: str) -> Gate:
+        """Let nothing more be reserved or sent under any budget."""
+
+    def unfreeze_all(self, *, reason: str) -> Gate:
+        """Undo that, on somebody's word."""
+
+    def reconcile(self, figures: Sequence[ProviderFigure], *, dry_run: bool) -> Reconciled:
+        """Book what the ledger lacks, and undo that. Raises InvalidInput, NotFrozen, CallsUnderWay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,8 @@ class LedgerAccess:
     """Budgets in a ledger that this process opened. The actor in the audit trail is `command line`."""
 
     ledger: Ledger
+    budget_gate: BudgetGate
+    reconciler: Reconciler
     names: NamesOfRuns
 
     def run_id_of(self, *, tenant: str, name: str) -> str:
@@ -84,6 +103,21 @@ class LedgerAccess:
 
     def unfreeze(self, path: BudgetPath) -> None:
         self.ledger.unfreeze(path, actor=_ACTOR)
+
+    def reopen(self, path: BudgetPath) -> None:
+        self.ledger.reopen(path, actor=_ACTOR)
+
+    def gate(self) -> Gate:
+        return self.budget_gate.read()
+
+    def freeze_all(self, *, reason: str) -> Gate:
+        return self.budget_gate.freeze_all(reason=reason, actor=_ACTOR)
+
+    def unfreeze_all(self, *, reason: str) -> Gate:
+        return self.budget_gate.unfreeze_all(reason=reason, actor=_ACTOR)
+
+    def reconcile(self, figures: Sequence[ProviderFigure], *, dry_run: bool) -> Reconciled:
+        return self.reconciler.reconcile(figures, actor=_ACTOR, dry_run=dry_run)
 
     def history(self, path: BudgetPath, *, limit: int) -> list[BudgetEvent]:
         return self.ledger.history(path, before_id=None, limit=limit)
@@ -113,7 +147,7 @@ def open_budgets(*, home: Path, cluster: bool, endpoint: str, ca: Path | None) -
             def run_id_of(self, *, tenant: str, name: str) -> str:
                 return find_record(stores.engine, place=stores.place, tenant=tenant, name=name).run_id
 
-        yield LedgerAccess(ledger, Names())
+        yield LedgerAccess(ledger, open_gate(stores.engine), open_reconciler(stores.engine), Names())
 
 
 def path_of(access: BudgetAccess, *, tenant: str, run: str, stage: int, domain: str) -> BudgetPath:

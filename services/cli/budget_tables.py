@@ -9,9 +9,11 @@ from typing import Any
 
 from rich.table import Table
 
-from services.cli.output import usd
+from services.cli.output import RESULTS, print_json, usd
 from services.teacher_gateway.ledger.budgets import UNITS, BudgetStatus, Scope, WindowKind
+from services.teacher_gateway.ledger.gate import Gate
 from services.teacher_gateway.ledger.history import BudgetEvent
+from services.teacher_gateway.ledger.reconciling import Reconciled
 
 
 def budget_table(title: str, shown: Sequence[BudgetStatus]) -> Table:
@@ -73,23 +75,80 @@ def event_document(event: BudgetEvent) -> dict[str, Any]:
     }
 
 
-def _cells(status: BudgetStatus, unit: str) -> tuple[str, ...]:
-    def text(value: int | None) -> str:
-        if value is None:
-            return "-"
-        return usd(value) if unit == "nano_usd" else f"{value:,}"
+def print_gate(gate: Gate, *, as_json: bool) -> None:
+    """Print whether any budget may be used, and why not."""
+    if as_json:
+        print_json({"state": gate.state.value, "reason": gate.reason, "time": _time(gate.changed_at_ms)})
+    elif gate.is_open:
+        RESULTS.print("Budgets are open: each one's own state decides.")
+    else:
+        RESULTS.print(f"All budgets are frozen: {gate.reason}.", soft_wrap=True)
 
+
+def reconciled_table(done: Reconciled, *, dry_run: bool) -> Table:
+    """Return what a provider's figures come to, a line for each unit that they name."""
+    table = Table(
+        title="What would be booked" if dry_run else "Booked",
+        caption="lacking = not in the ledger; booked = with what the runs below lack",
+    )
+    for column, heading in enumerate(("budget", "unit", "provider", "ledger", "lacking", "booked", "")):
+        table.add_column(heading, justify="left" if column < 2 or not heading else "right")
+    for one in done.corrections:
+        for unit in UNITS:
+            cells = (getattr(amounts, unit) for amounts in (one.figure, one.known, one.missing, one.added))
+            note = "closed: above its ceiling" if one.closes and unit == UNITS[0] else ""
+            about = str(one.figure.path) if unit == UNITS[0] else ""
+            table.add_row(about, _unit_name(unit), *(_text(cell, unit) for cell in cells), note)
+    return table
+
+
+def reconciled_document(done: Reconciled, *, dry_run: bool) -> dict[str, Any]:
+    """Return it for programs."""
+    return {
+        "dry_run": dry_run,
+        "corrections": [
+            {
+                "tenant": one.figure.path.tenant,
+                "run_id": one.figure.path.run_id or None,
+                "closes": one.closes,
+                **{
+                    unit: {
+                        "provider": getattr(one.figure, unit),
+                        "ledger": getattr(one.known, unit),
+                        "lacking": getattr(one.missing, unit),
+                        "booked": getattr(one.added, unit),
+                    }
+                    for unit in UNITS
+                },
+            }
+            for one in done.corrections
+        ],
+        "frozen": [path.run_id for path in done.frozen],
+    }
+
+
+def _cells(status: BudgetStatus, unit: str) -> tuple[str, ...]:
     window = "" if status.window_kind is WindowKind.LIFETIME else f", this {status.window_kind.value}"
     return (
         status.path.label + window if unit == UNITS[0] else "",
-        "cost" if unit == "nano_usd" else unit,
-        text(getattr(status.ceilings, unit)),
-        text(getattr(status.spent, unit)),
-        text(getattr(status.unknown, unit)),
-        text(getattr(status.held, unit)),
-        text(status.remaining(unit)),
+        _unit_name(unit),
+        _text(getattr(status.ceilings, unit), unit),
+        _text(getattr(status.spent, unit), unit),
+        _text(getattr(status.unknown, unit), unit),
+        _text(getattr(status.held, unit), unit),
+        _text(status.remaining(unit), unit),
         status.state.value if unit == UNITS[0] else "",
     )
+
+
+def _unit_name(unit: str) -> str:
+    return "cost" if unit == "nano_usd" else unit
+
+
+def _text(value: int | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return usd(value) if unit == "nano_usd" else f"{value:,}"
 
 
 def _time(at_ms: int) -> str:

@@ -11,7 +11,7 @@ import typer
 from baldistill.errors import AlreadyThere, InvalidInput
 from baldistill.tasks.bounds import ceiling_nano_usd
 from services.cli.budget_access import BudgetAccess, is_shown, new_request_id, open_budgets, path_of
-from services.cli.budget_tables import budget_document, budget_table, event_document, history_table
+from services.cli.budget_tables import budget_document, budget_table, event_document, history_table, print_gate
 from services.cli.home import DEFAULT_HOME, HomeOption, JsonOption, TenantOption
 from services.cli.output import MESSAGES, RESULTS, print_json
 from services.cli.remote.connection import TlsCaOption
@@ -36,6 +36,9 @@ GatewayOption = Annotated[
         envvar="BALDISTILL_GATEWAY_ENDPOINT",
         help="Ask the teacher gateway at host:port instead of a database; the token is read from BALDISTILL_TOKEN.",
     ),
+]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="All budgets of all tenants, by the gate before them; needs no RUN.")
 ]
 CallsOption = Annotated[int | None, typer.Option("--calls", min=0, help="Paid calls.")]
 TokensOption = Annotated[int | None, typer.Option("--tokens", min=0, help="Tokens, prompt and completion together.")]
@@ -100,7 +103,9 @@ def show(
     """
     with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
         path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
-        tree = access.tree(path)
+        tree, gate = access.tree(path), access.gate()
+    if not gate.is_open:
+        MESSAGES.print(f"All budgets are frozen: {gate.reason}. See `baldistill budget reconcile`.", soft_wrap=True)
     shown = [status for status in tree if is_shown(status, root=path, domains=domains)]
     if as_json:
         print_json([budget_document(status) for status in shown])
@@ -183,6 +188,8 @@ def freeze(
     run: OfRun = "",
     stage: StageOption = 0,
     domain: DomainOption = "",
+    everything: AllOption = False,
+    reason: Annotated[str, typer.Option("--reason", help="Of --all, for the audit trail.")] = "closed by hand",
     home: HomeOption = DEFAULT_HOME,
     cluster: ClusterOption = False,
     tenant: TenantOption = "default",
@@ -195,6 +202,10 @@ def freeze(
     Example: baldistill budget freeze --tenant acme
     """
     with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
+        if everything:
+            _require_alone(run, stage, domain)
+            print_gate(access.freeze_all(reason=reason), as_json=as_json)
+            return
         path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
         access.freeze(path)
         _print(access, path, as_json=as_json)
@@ -205,6 +216,10 @@ def unfreeze(
     run: OfRun = "",
     stage: StageOption = 0,
     domain: DomainOption = "",
+    everything: AllOption = False,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why --all may be used without figures; the audit trail keeps it.")
+    ] = "",
     home: HomeOption = DEFAULT_HOME,
     cluster: ClusterOption = False,
     tenant: TenantOption = "default",
@@ -212,10 +227,38 @@ def unfreeze(
     ca: TlsCaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Undo `freeze`. A budget that the provider overbilled stays closed."""
+    """Undo `freeze`. A budget that the provider overbilled stays closed, see `reopen`.
+
+    After a restore of the database use `reconcile`. --all opens all budgets on your word that nothing was spent unknown.
+    """
     with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
+        if everything:
+            _require_alone(run, stage, domain)
+            if not reason:
+                raise InvalidInput("say why: nobody compares with the provider then", field="--reason")
+            print_gate(access.unfreeze_all(reason=reason), as_json=as_json)
+            return
         path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
         access.unfreeze(path)
+        _print(access, path, as_json=as_json)
+
+
+@budget_app.command()
+def reopen(
+    run: OfRun = "",
+    stage: StageOption = 0,
+    domain: DomainOption = "",
+    home: HomeOption = DEFAULT_HOME,
+    cluster: ClusterOption = False,
+    tenant: TenantOption = "default",
+    endpoint: GatewayOption = "",
+    ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Open a budget that was closed because the provider billed more than it allows. Its ceiling must be raised first."""
+    with open_budgets(home=home, cluster=cluster, endpoint=endpoint, ca=ca) as access:
+        path = path_of(access, tenant=tenant, run=run, stage=stage, domain=domain)
+        access.reopen(path)
         _print(access, path, as_json=as_json)
 
 
@@ -243,6 +286,11 @@ def history(
         print_json([event_document(event) for event in events])
     else:
         RESULTS.print(history_table(events) if events else f"Nothing happened to the budget of {path}.")
+
+
+def _require_alone(run: str, stage: int, domain: str) -> None:
+    if run or stage or domain:
+        raise InvalidInput("--all is about every budget; name none")
 
 
 def _one(access: BudgetAccess, path: BudgetPath) -> BudgetStatus:

@@ -16,6 +16,7 @@ from services.teacher_gateway.run_budgets import ensure_run_budget, run_path
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetChange:
     """ceilings, state: None leaves them as they are.   add: once per request_id.   fence: orders changes of state.
+    reopen: what a provider's bill closed.
 
     run_spec: the frozen spec of the run that `path` names; its budget is made first where there is none.
     """
@@ -27,6 +28,7 @@ class BudgetChange:
     state: BudgetState | None = None
     fence: int = 0
     run_spec: ArtifactRef | None = None
+    reopen: bool = False
 
 
 def change_budget(change: BudgetChange, *, ledger: Ledger, store: ArtifactStore, actor: str) -> BudgetStatus:
@@ -47,6 +49,8 @@ def change_budget(change: BudgetChange, *, ledger: Ledger, store: ArtifactStore,
     if change.add != NOTHING:
         added = {"calls": change.add.calls, "tokens": change.add.tokens, "nano_usd": change.add.nano_usd}
         ledger.top_up(change.path, **added, request_id=change.request_id, actor=actor)
+    if change.reopen:
+        ledger.reopen(change.path, actor=actor)
     if change.state is BudgetState.OPEN:
         ledger.unfreeze(change.path, fence=change.fence, actor=actor)
     return status_of(change.path, ledger=ledger)

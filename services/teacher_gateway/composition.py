@@ -24,9 +24,11 @@ from baldistill.specs.methods import Target
 from baldistill.specs.runspec import KeyLimitsSpec, TeacherSpec
 from baldistill.v1 import teacher_gateway_pb2_grpc
 from services.teacher_gateway.adapters.forwarding_callers import ForwardingCallers
+from services.teacher_gateway.adapters.sql_gate import SqlBudgetGate
 from services.teacher_gateway.adapters.sql_ledger import DEFAULT_LEASE_S, SqlLedger, read_budget_tree
 from services.teacher_gateway.adapters.sql_limits import SqlLimitStore
 from services.teacher_gateway.adapters.sql_paid_answers import SqlPaidAnswers
+from services.teacher_gateway.adapters.sql_reconciling import SqlReconciler
 from services.teacher_gateway.adapters.sql_replies import count_replies, delete_replies
 from services.teacher_gateway.adapters.teacher_directory import TeacherDirectory
 from services.teacher_gateway.bookings import PendingBookings
@@ -47,7 +49,7 @@ from services.teacher_gateway.ledger.holds import Attempt
 from services.teacher_gateway.limits.desk import DEFAULT_QUEUE, LimitDesk
 from services.teacher_gateway.limits.gate import PurchaseGate
 from services.teacher_gateway.observing import CallObserver, NobodyObserves
-from services.teacher_gateway.ports import Ledger, Teachers
+from services.teacher_gateway.ports import BudgetGate, Ledger, Reconciler, Teachers
 from services.teacher_gateway.preflight import check_teacher
 from services.teacher_gateway.requests import annotation_request
 from services.teacher_gateway.reuse import find_reusable
@@ -79,6 +81,8 @@ class TeacherGateway:
         *,
         groups: list[ConsumerGroup],
         ledger: Ledger,
+        budget_gate: BudgetGate,
+        reconciler: Reconciler,
         teachers: Teachers,
         caller_for: Callable[[TeacherSpec, str], TeacherCaller],
         forwarding: ForwardingCallers,
@@ -89,6 +93,8 @@ class TeacherGateway:
     ) -> None:
         self.groups = groups
         self.ledger = ledger
+        self._budget_gate = budget_gate
+        self._reconciler = reconciler
         self._caller_for = caller_for
         self._teachers = teachers
         self.forwarding = forwarding
@@ -114,7 +120,7 @@ class TeacherGateway:
         completions = Completions(teacher=teacher, caller_for=self._caller_for)
         return BoundService(
             name="baldistill.v1.TeacherGatewayService",
-            servicer=TeacherGatewayServicer(self.ledger, store, completions),
+            servicer=TeacherGatewayServicer(self.ledger, self._budget_gate, self._reconciler, store, completions),
             add=teacher_gateway_pb2_grpc.add_TeacherGatewayServiceServicer_to_server,
         )
 
@@ -177,6 +183,16 @@ def open_ledger(engine: Engine, *, locks: Path | None = None) -> Iterator[Ledger
         yield ledger
     finally:
         ledger.close()
+
+
+def open_gate(engine: Engine) -> BudgetGate:
+    """Return the gate before all budgets alone."""
+    return SqlBudgetGate(engine)
+
+
+def open_reconciler(engine: Engine) -> Reconciler:
+    """Return what books a provider's figures."""
+    return SqlReconciler(engine)
 
 
 def count_answers(engine: Engine, *, tenant: str, run_id: str) -> int:
@@ -260,6 +276,8 @@ def build_teacher_gateway(
         return TeacherGateway(
             groups=groups,
             ledger=ledger,
+            budget_gate=SqlBudgetGate(engine, clock=clock),
+            reconciler=SqlReconciler(engine, clock=clock),
             teachers=teachers,
             caller_for=caller_for,
             forwarding=ForwardingCallers(

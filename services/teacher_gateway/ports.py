@@ -223,8 +223,8 @@ class Reconciler(Protocol):
     def reconcile(self, figures: Sequence[ProviderFigure], *, actor: str, dry_run: bool) -> Reconciled:
         """Book what the ledger lacks, all or nothing, and open the gate. Never takes back what the ledger knows.
 
-        dry_run: change nothing, also while the gate is open.   Raises InvalidInput (its line: the figure's number, from
-        1), NotFrozen, CallsUnderWay, DependencyUnavailable.
+        dry_run: change nothing, also while the gate is open.   Raises InvalidInput, NotFrozen, CallsUnderWay,
+        DependencyUnavailable.
         """
 
 

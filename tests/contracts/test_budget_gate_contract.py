@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, text
@@ -153,8 +154,8 @@ def test_figures_that_are_not_whole_change_nothing(ledger: SqlLedger, gate: SqlB
     gate.freeze_all(reason="restored", actor="ledger")
     nobody = BudgetPath(tenant="acme", run_id="nobody-made-it")
     with pytest.raises(InvalidInput, match="no budget for tenant 'acme', run 'nobody-made-it'") as raised:
-        reconcile(engine, figure(TENANT, calls=3), figure(nobody, calls=1))
-    assert (raised.value.line, raised.value.field) == (2, "run")
+        reconcile(engine, figure(TENANT, calls=3), replace(figure(nobody, calls=1), place="bill.csv:3"))
+    assert (raised.value.path, raised.value.field) == ("bill.csv:3", "run")
     with pytest.raises(InvalidInput, match="every tenant needs one"):
         reconcile(engine, figure(RUN, calls=3))
     with pytest.raises(InvalidInput, match="named twice"):

@@ -477,6 +477,7 @@ class UpdateBudgetRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
     RUN_SPEC_FIELD_NUMBER: _builtins.int
+    REOPEN_FIELD_NUMBER: _builtins.int
     state: Global___BudgetState.ValueType
     """OPEN or FROZEN; unspecified = leave it as it is."""
     request_id: _builtins.str
@@ -485,6 +486,8 @@ class UpdateBudgetRequest(_message.Message):
     """Orders changes of state: one that comes after a higher fence is refused, so that a late thaw cannot undo a newer
     freeze. policy sends the run's epoch; 0 = not ordered. For admins.
     """
+    reopen: _builtins.bool
+    """Open a budget that the provider's bill closed. FAILED_PRECONDITION while more is spent than its ceiling."""
     @_builtins.property
     def path(self) -> Global___BudgetPath:
         """Which budget."""
@@ -515,10 +518,11 @@ class UpdateBudgetRequest(_message.Message):
         request_id: _builtins.str = ...,
         fence: _builtins.int = ...,
         run_spec: _artifacts_pb2.ArtifactRef | None = ...,
+        reopen: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "ceilings", b"ceilings", "path", b"path", "run_spec", b"run_spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "ceilings", b"ceilings", "fence", b"fence", "path", b"path", "request_id", b"request_id", "run_spec", b"run_spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "ceilings", b"ceilings", "fence", b"fence", "path", b"path", "reopen", b"reopen", "request_id", b"request_id", "run_spec", b"run_spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -877,3 +881,281 @@ class BudgetEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BudgetEvent: _TypeAlias = BudgetEvent  # noqa: Y015
+
+@_typing.final
+class BudgetGate(_message.Message):
+    """The gate before all budgets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLOSED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    closed: _builtins.bool
+    """True: no budget may be used, whatever its own state is."""
+    reason: _builtins.str
+    """Why it was closed or opened last; empty = it never was closed."""
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When that was, UTC, by the database's clock; unset = never."""
+
+    def __init__(
+        self,
+        *,
+        closed: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "reason", b"reason", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetGate: _TypeAlias = BudgetGate  # noqa: Y015
+
+@_typing.final
+class GetBudgetGateRequest(_message.Message):
+    """Asks for the gate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBudgetGateRequest: _TypeAlias = GetBudgetGateRequest  # noqa: Y015
+
+@_typing.final
+class GetBudgetGateResponse(_message.Message):
+    """The gate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def gate(self) -> Global___BudgetGate:
+        """As it is."""
+
+    def __init__(
+        self,
+        *,
+        gate: Global___BudgetGate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBudgetGateResponse: _TypeAlias = GetBudgetGateResponse  # noqa: Y015
+
+@_typing.final
+class SetBudgetGateRequest(_message.Message):
+    """Asks for the gate to be closed or opened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLOSED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    closed: _builtins.bool
+    """True: close it; when the answer comes nothing more is reserved or sent. False: open it without figures."""
+    reason: _builtins.str
+    """Why, for the audit trail; must be set."""
+    def __init__(
+        self,
+        *,
+        closed: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed", b"closed", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBudgetGateRequest: _TypeAlias = SetBudgetGateRequest  # noqa: Y015
+
+@_typing.final
+class SetBudgetGateResponse(_message.Message):
+    """The gate after that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def gate(self) -> Global___BudgetGate:
+        """As it is; as it was where it was so before."""
+
+    def __init__(
+        self,
+        *,
+        gate: Global___BudgetGate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBudgetGateResponse: _TypeAlias = SetBudgetGateResponse  # noqa: Y015
+
+@_typing.final
+class ProviderFigure(_message.Message):
+    """What a provider counted for one tenant or run, in the current window of its budget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    NANO_USD_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    calls: _builtins.int
+    """Paid calls; unset = it does not say."""
+    tokens: _builtins.int
+    """Tokens, prompt and completion together; unset = it does not say."""
+    nano_usd: _builtins.int
+    """Cost in nano-USD; unset = it does not say."""
+    place: _builtins.str
+    """Where the caller has it from, e.g. file:line; errors name it."""
+    @_builtins.property
+    def path(self) -> Global___BudgetPath:
+        """A tenant's budget or a run's."""
+
+    def __init__(
+        self,
+        *,
+        path: Global___BudgetPath | None = ...,
+        calls: _builtins.int | None = ...,
+        tokens: _builtins.int | None = ...,
+        nano_usd: _builtins.int | None = ...,
+        place: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calls", b"_calls", "_nano_usd", b"_nano_usd", "_tokens", b"_tokens", "calls", b"calls", "nano_usd", b"nano_usd", "path", b"path", "tokens", b"tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calls", b"_calls", "_nano_usd", b"_nano_usd", "_tokens", b"_tokens", "calls", b"calls", "nano_usd", b"nano_usd", "path", b"path", "place", b"place", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__calls: _TypeAlias = _typing.Literal["calls"]  # noqa: Y015
+    _WhichOneofArgType__calls: _TypeAlias = _typing.Literal["_calls", b"_calls"]  # noqa: Y015
+    _WhichOneofReturnType__nano_usd: _TypeAlias = _typing.Literal["nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__nano_usd: _TypeAlias = _typing.Literal["_nano_usd", b"_nano_usd"]  # noqa: Y015
+    _WhichOneofReturnType__tokens: _TypeAlias = _typing.Literal["tokens"]  # noqa: Y015
+    _WhichOneofArgType__tokens: _TypeAlias = _typing.Literal["_tokens", b"_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calls) -> _WhichOneofReturnType__calls | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nano_usd) -> _WhichOneofReturnType__nano_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens) -> _WhichOneofReturnType__tokens | None: ...
+
+Global___ProviderFigure: _TypeAlias = ProviderFigure  # noqa: Y015
+
+@_typing.final
+class ReconcileBudgetsRequest(_message.Message):
+    """Asks for the provider's figures to be booked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIGURES_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """True: say what would be booked, and change nothing; also while the gate is open."""
+    @_builtins.property
+    def figures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderFigure]:
+        """One for each tenant that has a budget, and for runs; each budget once."""
+
+    def __init__(
+        self,
+        *,
+        figures: _abc.Iterable[Global___ProviderFigure] | None = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "figures", b"figures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileBudgetsRequest: _TypeAlias = ReconcileBudgetsRequest  # noqa: Y015
+
+@_typing.final
+class Correction(_message.Message):
+    """What one figure came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIGURE_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    CLOSES_FIELD_NUMBER: _builtins.int
+    closes: _builtins.bool
+    """True: that is above its ceiling; it is closed until somebody raises that and reopens it."""
+    @_builtins.property
+    def figure(self) -> Global___ProviderFigure:
+        """The figure."""
+
+    @_builtins.property
+    def known(self) -> Global___Usage:
+        """What the ledger had spent."""
+
+    @_builtins.property
+    def missing(self) -> Global___Usage:
+        """What of the figure it lacked, beside what its runs lacked."""
+
+    @_builtins.property
+    def added(self) -> Global___Usage:
+        """What is added to the budget's spending altogether."""
+
+    def __init__(
+        self,
+        *,
+        figure: Global___ProviderFigure | None = ...,
+        known: Global___Usage | None = ...,
+        missing: Global___Usage | None = ...,
+        added: Global___Usage | None = ...,
+        closes: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "figure", b"figure", "known", b"known", "missing", b"missing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "closes", b"closes", "figure", b"figure", "known", b"known", "missing", b"missing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Correction: _TypeAlias = Correction  # noqa: Y015
+
+@_typing.final
+class ReconcileBudgetsResponse(_message.Message):
+    """What was booked, or would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORRECTIONS_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def corrections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Correction]:
+        """In the order of the figures."""
+
+    @_builtins.property
+    def frozen(self) -> _containers.RepeatedCompositeFieldContainer[Global___BudgetPath]:
+        """Runs that stay frozen: their tenant spent what no figure gives to a run."""
+
+    def __init__(
+        self,
+        *,
+        corrections: _abc.Iterable[Global___Correction] | None = ...,
+        frozen: _abc.Iterable[Global___BudgetPath] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corrections", b"corrections", "frozen", b"frozen"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileBudgetsResponse: _TypeAlias = ReconcileBudgetsResponse  # noqa: Y015

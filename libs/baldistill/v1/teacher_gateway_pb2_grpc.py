@@ -70,6 +70,21 @@ class TeacherGatewayServiceStub:
                 request_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsRequest.SerializeToString,
                 response_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsResponse.FromString,
                 _registered_method=True)
+        self.GetBudgetGate = channel.unary_unary(
+                '/baldistill.v1.TeacherGatewayService/GetBudgetGate',
+                request_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.GetBudgetGateRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.GetBudgetGateResponse.FromString,
+                _registered_method=True)
+        self.SetBudgetGate = channel.unary_unary(
+                '/baldistill.v1.TeacherGatewayService/SetBudgetGate',
+                request_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.SetBudgetGateRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.SetBudgetGateResponse.FromString,
+                _registered_method=True)
+        self.ReconcileBudgets = channel.unary_unary(
+                '/baldistill.v1.TeacherGatewayService/ReconcileBudgets',
+                request_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ReconcileBudgetsRequest.SerializeToString,
+                response_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ReconcileBudgetsResponse.FromString,
+                _registered_method=True)
 
 
 class TeacherGatewayServiceServicer:
@@ -127,6 +142,29 @@ class TeacherGatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBudgetGate(self, request, context):
+        """Returns the gate before all budgets: whether any may be used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBudgetGate(self, request, context):
+        """Closes the gate, or opens it on somebody's word. For admins.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReconcileBudgets(self, request, context):
+        """Books what the provider counted and the ledger does not know, all or nothing, and opens the gate. For admins.
+        FAILED_PRECONDITION while the gate is open or calls are under way; INVALID_ARGUMENT where a figure is wrong or
+        missing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TeacherGatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +202,21 @@ def add_TeacherGatewayServiceServicer_to_server(servicer, server):
                     servicer.ListBudgetEvents,
                     request_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsRequest.FromString,
                     response_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsResponse.SerializeToString,
+            ),
+            'GetBudgetGate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBudgetGate,
+                    request_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.GetBudgetGateRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.GetBudgetGateResponse.SerializeToString,
+            ),
+            'SetBudgetGate': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBudgetGate,
+                    request_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.SetBudgetGateRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.SetBudgetGateResponse.SerializeToString,
+            ),
+            'ReconcileBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReconcileBudgets,
+                    request_deserializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ReconcileBudgetsRequest.FromString,
+                    response_serializer=baldistill_dot_v1_dot_teacher__gateway__pb2.ReconcileBudgetsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -356,6 +409,87 @@ class TeacherGatewayService:
             '/baldistill.v1.TeacherGatewayService/ListBudgetEvents',
             baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsRequest.SerializeToString,
             baldistill_dot_v1_dot_teacher__gateway__pb2.ListBudgetEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBudgetGate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.TeacherGatewayService/GetBudgetGate',
+            baldistill_dot_v1_dot_teacher__gateway__pb2.GetBudgetGateRequest.SerializeToString,
+            baldistill_dot_v1_dot_teacher__gateway__pb2.GetBudgetGateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBudgetGate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.TeacherGatewayService/SetBudgetGate',
+            baldistill_dot_v1_dot_teacher__gateway__pb2.SetBudgetGateRequest.SerializeToString,
+            baldistill_dot_v1_dot_teacher__gateway__pb2.SetBudgetGateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReconcileBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baldistill.v1.TeacherGatewayService/ReconcileBudgets',
+            baldistill_dot_v1_dot_teacher__gateway__pb2.ReconcileBudgetsRequest.SerializeToString,
+            baldistill_dot_v1_dot_teacher__gateway__pb2.ReconcileBudgetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,15 @@ class TeacherGatewayServiceStub:
     """Returns teacher calls, newest first, one entry per attempt."""
     ListBudgetEvents: _grpc.UnaryUnaryMultiCallable[_teacher_gateway_pb2.ListBudgetEventsRequest, _teacher_gateway_pb2.ListBudgetEventsResponse]
     """Returns what happened to a budget and those below it: who changed what, and which attempts ended uncommonly."""
+    GetBudgetGate: _grpc.UnaryUnaryMultiCallable[_teacher_gateway_pb2.GetBudgetGateRequest, _teacher_gateway_pb2.GetBudgetGateResponse]
+    """Returns the gate before all budgets: whether any may be used."""
+    SetBudgetGate: _grpc.UnaryUnaryMultiCallable[_teacher_gateway_pb2.SetBudgetGateRequest, _teacher_gateway_pb2.SetBudgetGateResponse]
+    """Closes the gate, or opens it on somebody's word. For admins."""
+    ReconcileBudgets: _grpc.UnaryUnaryMultiCallable[_teacher_gateway_pb2.ReconcileBudgetsRequest, _teacher_gateway_pb2.ReconcileBudgetsResponse]
+    """Books what the provider counted and the ledger does not know, all or nothing, and opens the gate. For admins.
+    FAILED_PRECONDITION while the gate is open or calls are under way; INVALID_ARGUMENT where a figure is wrong or
+    missing.
+    """
 
 @_typing.type_check_only
 class TeacherGatewayServiceAsyncStub(TeacherGatewayServiceStub):
@@ -75,6 +84,15 @@ class TeacherGatewayServiceAsyncStub(TeacherGatewayServiceStub):
     """Returns teacher calls, newest first, one entry per attempt."""
     ListBudgetEvents: _aio.UnaryUnaryMultiCallable[_teacher_gateway_pb2.ListBudgetEventsRequest, _teacher_gateway_pb2.ListBudgetEventsResponse]  # type: ignore[assignment]
     """Returns what happened to a budget and those below it: who changed what, and which attempts ended uncommonly."""
+    GetBudgetGate: _aio.UnaryUnaryMultiCallable[_teacher_gateway_pb2.GetBudgetGateRequest, _teacher_gateway_pb2.GetBudgetGateResponse]  # type: ignore[assignment]
+    """Returns the gate before all budgets: whether any may be used."""
+    SetBudgetGate: _aio.UnaryUnaryMultiCallable[_teacher_gateway_pb2.SetBudgetGateRequest, _teacher_gateway_pb2.SetBudgetGateResponse]  # type: ignore[assignment]
+    """Closes the gate, or opens it on somebody's word. For admins."""
+    ReconcileBudgets: _aio.UnaryUnaryMultiCallable[_teacher_gateway_pb2.ReconcileBudgetsRequest, _teacher_gateway_pb2.ReconcileBudgetsResponse]  # type: ignore[assignment]
+    """Books what the provider counted and the ledger does not know, all or nothing, and opens the gate. For admins.
+    FAILED_PRECONDITION while the gate is open or calls are under way; INVALID_ARGUMENT where a figure is wrong or
+    missing.
+    """
 
 class TeacherGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """Teacher calls under budgets that are never exceeded. Owns budgets, the ledger and replies."""
@@ -138,5 +156,32 @@ class TeacherGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_teacher_gateway_pb2.ListBudgetEventsResponse, _abc.Awaitable[_teacher_gateway_pb2.ListBudgetEventsResponse]]:
         """Returns what happened to a budget and those below it: who changed what, and which attempts ended uncommonly."""
+
+    @_abc_1.abstractmethod
+    def GetBudgetGate(
+        self,
+        request: _teacher_gateway_pb2.GetBudgetGateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_teacher_gateway_pb2.GetBudgetGateResponse, _abc.Awaitable[_teacher_gateway_pb2.GetBudgetGateResponse]]:
+        """Returns the gate before all budgets: whether any may be used."""
+
+    @_abc_1.abstractmethod
+    def SetBudgetGate(
+        self,
+        request: _teacher_gateway_pb2.SetBudgetGateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_teacher_gateway_pb2.SetBudgetGateResponse, _abc.Awaitable[_teacher_gateway_pb2.SetBudgetGateResponse]]:
+        """Closes the gate, or opens it on somebody's word. For admins."""
+
+    @_abc_1.abstractmethod
+    def ReconcileBudgets(
+        self,
+        request: _teacher_gateway_pb2.ReconcileBudgetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_teacher_gateway_pb2.ReconcileBudgetsResponse, _abc.Awaitable[_teacher_gateway_pb2.ReconcileBudgetsResponse]]:
+        """Books what the provider counted and the ledger does not know, all or nothing, and opens the gate. For admins.
+        FAILED_PRECONDITION while the gate is open or calls are under way; INVALID_ARGUMENT where a figure is wrong or
+        missing.
+        """
 
 def add_TeacherGatewayServiceServicer_to_server(servicer: TeacherGatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,10 @@ from services.teacher_gateway.ledger.budgets import (
     Ceilings,
     WindowKind,
 )
+from services.teacher_gateway.ledger.gate import Gate
 from services.teacher_gateway.ledger.history import BudgetEvent
+from services.teacher_gateway.ledger.reconciling import ProviderFigure, Reconciled
+from services.teacher_gateway.servers.gate_messages import figure_message, gate_of, reconciled_of
 
 _PAGE = 1000
 
@@ -75,6 +78,22 @@ class GatewayAccess:
 
     def unfreeze(self, path: BudgetPath) -> None:
         self.stub.UpdateBudget(pb.UpdateBudgetRequest(path=_message(path), state=pb.BUDGET_STATE_OPEN))
+
+    def reopen(self, path: BudgetPath) -> None:
+        self.stub.UpdateBudget(pb.UpdateBudgetRequest(path=_message(path), reopen=True))
+
+    def gate(self) -> Gate:
+        return gate_of(self.stub.GetBudgetGate(pb.GetBudgetGateRequest()).gate)
+
+    def freeze_all(self, *, reason: str) -> Gate:
+        return gate_of(self.stub.SetBudgetGate(pb.SetBudgetGateRequest(closed=True, reason=reason)).gate)
+
+    def unfreeze_all(self, *, reason: str) -> Gate:
+        return gate_of(self.stub.SetBudgetGate(pb.SetBudgetGateRequest(closed=False, reason=reason)).gate)
+
+    def reconcile(self, figures: Sequence[ProviderFigure], *, dry_run: bool) -> Reconciled:
+        asked = pb.ReconcileBudgetsRequest(figures=[figure_message(one) for one in figures], dry_run=dry_run)
+        return reconciled_of(self.stub.ReconcileBudgets(asked))
 
     def history(self, path: BudgetPath, *, limit: int) -> list[BudgetEvent]:
         request, found = pb.ListBudgetEventsRequest(root=_message(path)), list[BudgetEvent]()

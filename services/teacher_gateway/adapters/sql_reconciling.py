@@ -84,13 +84,13 @@ class _Reconciliation:
         """Lock the budgets that are named and all above them, in the order of everybody. Raises InvalidInput."""
         wanted: set[BudgetPath] = set()
         named: set[BudgetPath] = set()
-        for number, figure in enumerate(figures, start=1):
+        for figure in figures:
             field = "run" if figure.path.run_id else "tenant"
             if figure.path in named:
-                raise InvalidInput(f"{figure.path} is named twice", line=number, field=field)
+                raise InvalidInput(f"{figure.path} is named twice", path=figure.place or None, field=field)
             if find_budget(self._connection, figure.path) is None:
                 reason = f"there is no budget for {figure.path}; make it with its ceilings (`baldistill budget create`)"
-                raise InvalidInput(reason, line=number, field=field)
+                raise InvalidInput(reason, path=figure.place or None, field=field)
             named.add(figure.path)
             wanted.update(figure.path.chain)
         return {path: lock_budget(self._connection, path) for path in sorted(wanted, key=lambda one: one.sort_key)}

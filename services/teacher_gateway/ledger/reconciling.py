@@ -11,12 +11,16 @@ from services.teacher_gateway.ledger.granting import plus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderFigure:
-    """What a provider counted for a tenant or a run in the budget's current window; None: it did not say."""
+    """What a provider counted for a tenant or a run in the budget's current window; None: it did not say.
+
+    place: where that is written, `file:line`, for messages.
+    """
 
     path: BudgetPath
     calls: int | None
     tokens: int | None
     nano_usd: int | None
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

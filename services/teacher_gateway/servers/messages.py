@@ -21,7 +21,7 @@ from services.teacher_gateway.ledger.history import BudgetEvent
 from services.teacher_gateway.ledger.holds import HoldState, SpendEntry
 
 # SQL's BIGINT; beyond it a ceiling is as good as none.
-_LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1
 
 
 def path_of(message: pb.BudgetPath, *, field: str) -> BudgetPath:
@@ -134,6 +134,6 @@ def _name(enum: Any, number: int, *, field: str) -> str:
 
 
 def _check_sizes(values: dict[str, int | None], *, field: str) -> None:
-    too_large = [unit for unit, value in values.items() if value is not None and value > _LARGEST]
+    too_large = [unit for unit, value in values.items() if value is not None and value > LARGEST]
     if too_large:
-        raise InvalidInput(f"at most {_LARGEST}", field=f"{field}.{too_large[0]}")
+        raise InvalidInput(f"at most {LARGEST}", field=f"{field}.{too_large[0]}")

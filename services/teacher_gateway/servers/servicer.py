@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from baldistill.artifacts.ports import ArtifactStore
-from baldistill.errors import AccessDenied, AlreadyThere
+from baldistill.errors import AccessDenied, AlreadyThere, InvalidInput
 from baldistill.rpc.callers import Caller, require_admin, require_tenant
 from baldistill.rpc.calls import require_time_left
 from baldistill.rpc.messages import own_artifact
@@ -18,7 +18,8 @@ from services.teacher_gateway.budget_changes import BudgetChange, change_budget,
 from services.teacher_gateway.completions import Completion, Completions
 from services.teacher_gateway.errors import BudgetMissing
 from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetStatus, Scope
-from services.teacher_gateway.ports import Ledger
+from services.teacher_gateway.ports import BudgetGate, Ledger, Reconciler
+from services.teacher_gateway.servers.gate_messages import figure_of, gate_message, reconciled_message
 from services.teacher_gateway.servers.messages import (
     amounts_of,
     budget_message,
@@ -42,6 +43,8 @@ class TeacherGatewayServicer(teacher_gateway_pb2_grpc.TeacherGatewayServiceServi
     """
 
     ledger: Ledger
+    gate: BudgetGate
+    reconciler: Reconciler
     store: ArtifactStore
     completions: Completions
 
@@ -95,6 +98,7 @@ class TeacherGatewayServicer(teacher_gateway_pb2_grpc.TeacherGatewayServiceServi
             state=state_of(request.state),
             fence=request.fence,
             run_spec=None if spec is None else own_artifact(spec, tenant=path.tenant, field="run_spec"),
+            reopen=request.reopen,
         )
         require_time_left()
         status = change_budget(change, ledger=self.ledger, store=self.store, actor=caller.subject)
@@ -133,6 +137,24 @@ class TeacherGatewayServicer(teacher_gateway_pb2_grpc.TeacherGatewayServiceServi
         events = self.ledger.history(path, before_id=last_number_of(request.page_token), limit=size + 1)
         token = page_token(str(events[size - 1].event_id)) if len(events) > size else ""
         return pb.ListBudgetEventsResponse(events=[event_message(one) for one in events[:size]], next_page_token=token)
+
+    def GetBudgetGate(self, _request: pb.GetBudgetGateRequest, _context: object) -> pb.GetBudgetGateResponse:
+        return pb.GetBudgetGateResponse(gate=gate_message(self.gate.read()))
+
+    def SetBudgetGate(self, request: pb.SetBudgetGateRequest, _context: object) -> pb.SetBudgetGateResponse:
+        actor = require_admin().subject
+        if not request.reason:
+            raise InvalidInput("must be set; the audit trail keeps it", field="reason")
+        require_time_left()
+        turn = self.gate.freeze_all if request.closed else self.gate.unfreeze_all
+        return pb.SetBudgetGateResponse(gate=gate_message(turn(reason=request.reason, actor=actor)))
+
+    def ReconcileBudgets(self, request: pb.ReconcileBudgetsRequest, _context: object) -> pb.ReconcileBudgetsResponse:
+        actor = require_admin().subject
+        figures = [figure_of(one) for one in request.figures]
+        require_time_left()
+        done = self.reconciler.reconcile(figures, actor=actor, dry_run=request.dry_run)
+        return reconciled_message(done)
 
 
 def _own_path(message: pb.BudgetPath, *, field: str) -> BudgetPath:

@@ -41,6 +41,9 @@ RPCS = {
         "ListBudgets",
         "ListBudgetEvents",
         "ListSpend",
+        "GetBudgetGate",
+        "SetBudgetGate",
+        "ReconcileBudgets",
     },
     "TrainerService": {"GetStudent", "ListStudents", "EvaluateStudent", "Generate", "PromoteStudent"},
 }
