@@ -6,33 +6,43 @@ from typing import Protocol
 
 from sqlalchemy import Connection, text
 
-_NOW_MS = {
-    # julianday: unixepoch('subsec') needs SQLite 3.42. 2440587.5 is the Julian day of 1970-01-01.
-    "sqlite": text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"),
-    # Not now(): that is when the transaction began, and a transaction may have waited for a lock since.
-    "postgresql": text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"),
-}
+from baldistill.database.together import Prepared, Ran, Run, run_together
+
+# julianday: unixepoch('subsec') needs SQLite 3.42. 2440587.5 is the Julian day of 1970-01-01.
+_ON_SQLITE = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) AS now_ms")
+# Not now(): that is when the transaction began, and a transaction may have waited for a lock since.
+_NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) AS now_ms"
+_ASK = Prepared(_ON_SQLITE, text(f"SELECT {_NOW}"))
 # In this order: the time is that after the wait for the lock.
-_SHARE_AND_NOW_MS = text(
-    "SELECT pg_advisory_xact_lock_shared(:key), CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
-)
+_SHARE_AND_ASK = Prepared(_ON_SQLITE, text(f"SELECT pg_advisory_xact_lock_shared(:key), {_NOW}"))
 
 
 class DatabaseClock(Protocol):
-    """Tells the time inside a transaction."""
+    """Tells the time inside a transaction. Milliseconds since 1970-01-01 UTC."""
 
-    def now_ms(self, connection: Connection, *, sharing: int | None = None) -> int:
-        """Return milliseconds since 1970-01-01 UTC.
+    def asking(self, *, sharing: int | None = None) -> Run:
+        """Return the statement whose only row has the time as `now_ms`.
 
-        sharing: a lock that is shared from now on until the transaction ends (`share_transaction_lock`), in the same round trip.
+        sharing: an advisory lock that nobody has alone from then on until the transaction ends. SQLite has one writer anyway.
         """
+
+    def now_ms(self, connection: Connection) -> int:
+        """Return the time."""
 
 
 class ServerClock:
     """The database's own clock."""
 
-    def now_ms(self, connection: Connection, *, sharing: int | None = None) -> int:
+    def asking(self, *, sharing: int | None = None) -> Run:
         """Ask the database."""
-        if sharing is not None and connection.dialect.name == "postgresql":
-            return int(connection.execute(_SHARE_AND_NOW_MS, {"key": sharing}).one()[1])
-        return int(connection.execute(_NOW_MS[connection.dialect.name]).scalar_one())
+        return Run(_ASK, [{}]) if sharing is None else Run(_SHARE_AND_ASK, [{"key": sharing}])
+
+    def now_ms(self, connection: Connection) -> int:
+        """Ask the database."""
+        (told,) = run_together(connection, [self.asking()])
+        return told_ms(told)
+
+
+def told_ms(told: Ran) -> int:
+    """Read what `asking` brought."""
+    return int(told.rows[0]["now_ms"])

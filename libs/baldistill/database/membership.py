@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, CursorResult, Executable, Text, any_, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Executable, Text, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
+
+from baldistill.database.together import Prepared, Run
 
 _IDS = "these_ids"
 
 
 class ByIds:
-    """A statement about rows by many ids, built once for each kind of database: building costs as much as running it."""
+    """A statement about rows by many ids, built once."""
 
     def __init__(self, column: ColumnElement[Any], make: Callable[[ColumnElement[bool]], Executable]) -> None:
         """make: returns the statement, given the condition that `column` has one of the ids."""
-        as_array = column == any_(bindparam(_IDS, type_=ARRAY(column.type)))
         as_json = column.in_(select(func.json_each(bindparam(_IDS, type_=Text)).table_valued("value").c.value))
-        self._statements = {"postgresql": make(as_array), "sqlite": make(as_json)}
+        as_array = column == any_(bindparam(_IDS, type_=ARRAY(column.type)))
+        self._statement = Prepared(make(as_json), make(as_array))
 
-    def execute(self, connection: Connection, ids: Iterable[object]) -> CursorResult[Any]:
-        """Run it for these ids, numbers or text."""
-        kind, wanted = connection.dialect.name, list(ids)
-        return connection.execute(
-            self._statements[kind], {_IDS: wanted if kind == "postgresql" else json.dumps(wanted)}
-        )
+    def run(self, connection: Connection, ids: Collection[object]) -> Run:
+        """Return its run for these ids, numbers or text; none where there is no id."""
+        if not ids:
+            return Run(self._statement, ())
+        wanted = list(ids)
+        return Run(self._statement, [{_IDS: wanted if connection.dialect.name == "postgresql" else json.dumps(wanted)}])
 
 
 def is_one_of(connection: Connection, column: ColumnElement[Any], values: Iterable[object]) -> ColumnElement[bool]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import select
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from baldistill.database.transactions import TransactionLost
@@ -33,6 +36,8 @@ _TO_BE_REPEATED = {
     "57P01": "ended by an administrator",
     "57P02": "the server crashed",
 }
+# It warns of a pipeline that an error ended; whoever sent it is told of the error itself.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 _FULL = frozenset({"53100"})
 _UNAVAILABLE = frozenset(
     {
@@ -63,7 +68,7 @@ def open_postgres(url: URL) -> Engine:
             "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
         },
     )
-    dependency = f"database {url.host}:{url.port or 5432}/{url.database}"
+    dependency = _name_of(url)
 
     @event.listens_for(engine, "checkout")
     def _on_checkout(dbapi_connection: Any, _record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
@@ -71,7 +76,13 @@ def open_postgres(url: URL) -> Engine:
 
     @event.listens_for(engine, "handle_error", retval=True)
     def _on_error(context: ExceptionContext) -> BaseException | None:
-        return _verdict(context, dependency=dependency)
+        return _verdict(
+            context.original_exception,
+            dependency=dependency,
+            # None came about: refused, no such host, starting up, too many clients.
+            never_connected=context.connection is None,
+            is_disconnect=context.is_disconnect,
+        )
 
     return engine
 
@@ -81,9 +92,35 @@ def take_transaction_lock(connection: Connection, key: int) -> None:
     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (key,))
 
 
-def share_transaction_lock(connection: Connection, key: int) -> None:
-    """Wait until nobody has an advisory lock alone, and let nobody have it alone until the transaction ends."""
-    connection.exec_driver_sql("SELECT pg_advisory_xact_lock_shared(%s)", (key,))
+@contextmanager
+def pipeline(connection: Connection) -> Iterator[Callable[[str, Mapping[str, Any]], Any]]:
+    """Yield what sends a statement and returns its cursor; all are answered by the end of the block, in one round trip.
+
+    Rows of the cursors are mappings. Errors are those of the engine's other statements.
+    """
+    import psycopg
+    from psycopg.rows import dict_row
+
+    raw: Any = connection.connection.dbapi_connection
+
+    def send(text: str, parameters: Mapping[str, Any]) -> Any:
+        return raw.cursor(row_factory=dict_row).execute(text, parameters)
+
+    try:
+        with raw.pipeline():
+            yield send
+    except psycopg.Error as error:
+        is_disconnect = bool(raw.closed)
+        if is_disconnect:
+            # Else the pool would give it to the next.
+            connection.invalidate(error)
+        dependency = _name_of(connection.engine.url)
+        verdict = _verdict(error, dependency=dependency, never_connected=False, is_disconnect=is_disconnect)
+        raise (verdict or DBAPIError(None, None, error)) from error
+
+
+def _name_of(url: URL) -> str:
+    return f"database {url.host}:{url.port or 5432}/{url.database}"
 
 
 def _refuse_if_closed(dbapi_connection: Any) -> None:
@@ -97,11 +134,12 @@ def _refuse_if_closed(dbapi_connection: Any) -> None:
         raise InvalidatePoolError
 
 
-def _verdict(context: ExceptionContext, *, dependency: str) -> BalDistillError | None:
+def _verdict(
+    error: BaseException, *, dependency: str, never_connected: bool, is_disconnect: bool
+) -> BalDistillError | None:
     """Return what a driver's error means to a caller, or None where it is a mistake in our SQL."""
     import psycopg
 
-    error = context.original_exception
     if not isinstance(error, psycopg.Error):
         return None
     code = error.sqlstate or ""
@@ -110,9 +148,8 @@ def _verdict(context: ExceptionContext, *, dependency: str) -> BalDistillError |
         return StorageFull(path=dependency)
     if code in _TO_BE_REPEATED:
         return TransactionLost(dependency=dependency, reason=_TO_BE_REPEATED[code])
-    # Without a connection none came about: refused, no such host, starting up, too many clients.
-    if code in _UNAVAILABLE or context.connection is None:
+    if code in _UNAVAILABLE or never_connected:
         return DependencyUnavailable(dependency=dependency, reason=reason)
-    if context.is_disconnect or code.startswith("08"):
+    if is_disconnect or code.startswith("08"):
         return TransactionLost(dependency=dependency, reason=f"the connection broke: {reason}")
     return None

@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from baldistill.database.engine import open_database, sqlite_url
 from baldistill.database.migrate import migrate
-from baldistill.database.postgres import share_transaction_lock
+from baldistill.database.together import Prepared, Run
 from baldistill.testing.postgres_server import drop_database, fresh_database
 
 DATABASE_KINDS = ("sqlite", "postgres")
+_STOPPED = Prepared(
+    text("SELECT :at_ms AS now_ms"),
+    text("SELECT pg_advisory_xact_lock_shared(CAST(:key AS bigint)), CAST(:at_ms AS bigint) AS now_ms"),
+)
 
 
 @contextmanager
@@ -43,10 +47,12 @@ class StoppedClock:
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
         self.time_ms = now_ms
 
-    def now_ms(self, connection: Connection, *, sharing: int | None = None) -> int:
+    def asking(self, *, sharing: int | None = None) -> Run:
         """Return the time that was set."""
-        if sharing is not None and connection.dialect.name == "postgresql":
-            share_transaction_lock(connection, sharing)
+        return Run(_STOPPED, [{"at_ms": self.time_ms, "key": sharing}])
+
+    def now_ms(self, connection: Connection) -> int:  # noqa: ARG002
+        """Return the time that was set."""
         return self.time_ms
 
     def advance(self, seconds: float) -> None:

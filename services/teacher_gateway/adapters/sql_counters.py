@@ -9,19 +9,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, true, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, and_, bindparam, or_, select, true, update
 
 from baldistill.database.membership import ByIds
+from baldistill.database.together import Prepared, Ran, Run, rows_given, run_together
 from services.teacher_gateway.adapters.sql_tables import GATE, WINDOWS
 from services.teacher_gateway.ledger.budgets import NOTHING, UNITS, Amounts, BudgetState, Ceilings
 from services.teacher_gateway.ledger.gate import GateState
 from services.teacher_gateway.ledger.granting import Standing, plus
 
 _EVERY_COUNTER = [(f"{kind}_{unit}", kind, unit) for kind in ("held", "spent", "unknown") for unit in UNITS]
-_SHIFT = (
+_MORE = {counter: f"{counter}_more" for counter, _, _ in _EVERY_COUNTER}
+_GIVEN = rows_given({"of_window": BigInteger(), **dict.fromkeys(_MORE.values(), BigInteger())})
+_SHIFT = Prepared(
     update(WINDOWS)
     .where(WINDOWS.c.window_id == bindparam("of_window"))
-    .values({counter: WINDOWS.c[counter] + bindparam(f"{counter}_more") for counter, _, _ in _EVERY_COUNTER})
+    .values({counter: WINDOWS.c[counter] + bindparam(more) for counter, more in _MORE.items()}),
+    update(WINDOWS)
+    .where(WINDOWS.c.window_id == _GIVEN.c.of_window)
+    .values({counter: WINDOWS.c[counter] + _GIVEN.c[more] for counter, more in _MORE.items()}),
+    in_one_statement=True,
 )
 _ALL_FROZEN = select(GATE.c.reason).where(GATE.c.state == GateState.CLOSED.value).scalar_subquery().label("all_frozen")
 # Every connection of the process tree sorts its row locks by this, so that no two groups wait for each other.
@@ -39,8 +46,18 @@ def lock_windows(connection: Connection, window_ids: Iterable[int]) -> dict[int,
     The counters' correctness does not depend on it: it is against deadlocks, and lets a repeated transaction wait for its
     own earlier one. What it says of the gate stands where the caller shares the gate's lock.
     """
-    locked = _LOCKED.execute(connection, sorted(set(window_ids)))
-    return {row["window_id"]: _standing(row) for row in locked.mappings()}
+    (locked,) = run_together(connection, [locking_windows(connection, window_ids)])
+    return standing_of(locked)
+
+
+def locking_windows(connection: Connection, window_ids: Iterable[int]) -> Run:
+    """Return the statement of `lock_windows`, for a round trip together with others."""
+    return _LOCKED.run(connection, sorted(set(window_ids)))
+
+
+def standing_of(locked: Ran) -> dict[int, Standing]:
+    """Read what `locking_windows` brought."""
+    return {row["window_id"]: _standing(row) for row in locked.rows}
 
 
 def lock_windows_of_budget(connection: Connection, budget_id: int) -> None:
@@ -80,8 +97,13 @@ class Shift:
         )
 
 
-def shift_windows(connection: Connection, shifts: Mapping[int, Shift]) -> bool:
-    """Change the counters of many windows, whose locks the caller took. False: not all of them are there."""
+def shift_windows(connection: Connection, shifts: Mapping[int, Shift]) -> None:
+    """Change the counters of many windows, whose locks the caller took."""
+    run_together(connection, [shifting_windows(shifts)])
+
+
+def shifting_windows(shifts: Mapping[int, Shift]) -> Run:
+    """Return the statement of `shift_windows`; as many rows are changed as there are shifts."""
     rows = [
         {
             "of_window": window_id,
@@ -89,7 +111,7 @@ def shift_windows(connection: Connection, shifts: Mapping[int, Shift]) -> bool:
         }
         for window_id, shift in sorted(shifts.items())
     ]
-    return not rows or connection.execute(_SHIFT, rows).rowcount == len(rows)
+    return Run(_SHIFT, rows)
 
 
 def unit_that_refused(window: Row[tuple[object, ...]], amounts: Amounts) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import BigInteger, Text, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.teacher_gateway.adapters.sql_counters import Shift, negated, shift_windows
-from services.teacher_gateway.adapters.sql_group_reserves import GroupOutdated
-from services.teacher_gateway.adapters.sql_holds import book_one
+from baldistill.database.together import Prepared, Run, rows_given
+from services.teacher_gateway.adapters.sql_counters import Shift, negated, shifting_windows
 from services.teacher_gateway.adapters.sql_settlement import (
     booked_amounts,
     bound_of,
@@ -23,40 +23,85 @@ from services.teacher_gateway.ledger.holds import Booking, HoldState
 
 _Row = Mapping[Any, Any]
 
-_END = (
+_ENDED = rows_given(
+    {
+        "of_hold": BigInteger(),
+        "state_before": Text(),
+        "state_after": Text(),
+        "its_outcome": Text(),
+        "at_ms": BigInteger(),
+        "tokens": BigInteger(),
+        "nano_usd": BigInteger(),
+    }
+)
+_BOOKED = {
+    "state": "state_after",
+    "outcome": "its_outcome",
+    "ended_at_ms": "at_ms",
+    "booked_tokens": "tokens",
+    "booked_nano_usd": "nano_usd",
+}
+_END = Prepared(
     update(HOLDS)
     .where(HOLDS.c.hold_id == bindparam("of_hold"), HOLDS.c.state == bindparam("state_before"))
-    .values(
-        state=bindparam("state_after"),
-        outcome=bindparam("its_outcome"),
-        ended_at_ms=bindparam("at_ms"),
-        booked_tokens=bindparam("tokens"),
-        booked_nano_usd=bindparam("nano_usd"),
-    )
+    .values({column: bindparam(name) for column, name in _BOOKED.items()}),
+    update(HOLDS)
+    .where(HOLDS.c.hold_id == _ENDED.c.of_hold, HOLDS.c.state == _ENDED.c.state_before)
+    .values({column: _ENDED.c[name] for column, name in _BOOKED.items()}),
+    in_one_statement=True,
+)
+_ANSWERED = rows_given({column.name: column.type for column in REPLIES.c})
+# The first answer of a key stays: a later attempt may have answered before an earlier one was known.
+_STORE = Prepared(
+    sqlite.insert(REPLIES).on_conflict_do_nothing(index_elements=["request_key"]),
+    postgresql.insert(REPLIES)
+    .from_select([column.name for column in REPLIES.c], select(_ANSWERED))
+    .on_conflict_do_nothing(index_elements=["request_key"]),
+    in_one_statement=True,
 )
 
 
-def book_group(
-    connection: Connection, bookings: Sequence[tuple[_Row, Booking]], *, now_ms: int
-) -> tuple[list[HoldState], dict[int, Shift] | None]:
-    """End attempts whose windows are locked. Return the states that stand, and what it changed in the windows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookingPlan:
+    """Bookings by their places in a group. together: the first plain one of each hold.   alone: the others, in order.
 
-    Changes: None where budgets may have been closed as well, so that what was read of them is worth nothing.
-    Raises GroupOutdated where a hold was not as it was read; nothing must be committed then.
+    shifts: what those together change in the windows.
     """
-    # The first plain booking of a hold goes with the others; what comes after it in this group finds it done.
-    plain: dict[int, int] = {}
-    for place, (hold, booking) in enumerate(bookings):
-        if hold["hold_id"] not in plain and _is_plain(hold, booking):
-            plain[hold["hold_id"]] = place
-    together = [bookings[place] for place in plain.values()]
-    shifts = _end_together(connection, together, now_ms=now_ms)
-    first = set(plain.values())
-    states = [
-        booking.state if place in first else book_one(connection, hold, booking, now_ms=now_ms)
-        for place, (hold, booking) in enumerate(bookings)
+
+    together: Mapping[int, tuple[_Row, Booking]]
+    alone: Mapping[int, tuple[_Row, Booking]]
+    shifts: Mapping[int, Shift]
+
+
+def plan_bookings(bookings: Mapping[int, tuple[_Row, Booking]]) -> BookingPlan:
+    """Part bookings, by place, of holds as they were read."""
+    # What comes after the first plain booking of a hold in this group finds it done.
+    first: dict[int, int] = {}
+    for place, (hold, booking) in bookings.items():
+        if hold["hold_id"] not in first and _is_plain(hold, booking):
+            first[hold["hold_id"]] = place
+    together = {place: bookings[place] for place in first.values()}
+    shifts: dict[int, Shift] = {}
+    for hold, booking in together.values():
+        shift = _shift_of(hold, booking)
+        for window_id in windows_of_hold(hold):
+            shifts[window_id] = shifts.get(window_id, Shift()) + shift
+    alone = {place: one for place, one in bookings.items() if place not in together}
+    return BookingPlan(together=together, alone=alone, shifts=shifts)
+
+
+def ending_together(plan: BookingPlan, *, now_ms: int) -> list[tuple[Run, int | None]]:
+    """Return the statements that end attempts whose windows are locked, each with how many rows it must change."""
+    ended = list(plan.together.values())
+    rows = [_end_values(hold, booking, now_ms=now_ms) for hold, booking in ended]
+    replies = [
+        reply_values(hold, booking, now_ms=now_ms) for hold, booking in ended if booking.state is HoldState.SETTLED
     ]
-    return states, shifts if len(first) == len(bookings) else None
+    return [
+        (Run(_END, rows), len(rows)),
+        (shifting_windows(plan.shifts), len(plan.shifts)),
+        (Run(_STORE, replies), None),
+    ]
 
 
 def _is_plain(hold: _Row, booking: Booking) -> bool:
@@ -68,23 +113,6 @@ def _is_plain(hold: _Row, booking: Booking) -> bool:
         return False
     bound = bound_of(hold)
     return booking.state is HoldState.UNKNOWN or not is_overbilled(booked_amounts(booking, bound=bound), bound=bound)
-
-
-def _end_together(connection: Connection, bookings: Sequence[tuple[_Row, Booking]], *, now_ms: int) -> dict[int, Shift]:
-    if not bookings:
-        return {}
-    rows = [_end_values(hold, booking, now_ms=now_ms) for hold, booking in bookings]
-    if connection.execute(_END, rows).rowcount != len(rows):
-        raise GroupOutdated
-    shifts: dict[int, Shift] = {}
-    for hold, booking in bookings:
-        shift = _shift_of(hold, booking)
-        for window_id in windows_of_hold(hold):
-            shifts[window_id] = shifts.get(window_id, Shift()) + shift
-    if not shift_windows(connection, shifts):
-        raise GroupOutdated
-    _store_replies(connection, [one for one in bookings if one[1].reply is not None], now_ms=now_ms)
-    return shifts
 
 
 def _end_values(hold: _Row, booking: Booking, *, now_ms: int) -> dict[str, object]:
@@ -110,12 +138,3 @@ def _shift_of(hold: _Row, booking: Booking) -> Shift:
             return Shift(held=negated(bound), spent=bound, unknown=bound)
         case _:
             return Shift(held=negated(bound), spent=booked_amounts(booking, bound=bound))
-
-
-def _store_replies(connection: Connection, settled: Sequence[tuple[_Row, Booking]], *, now_ms: int) -> None:
-    """Keep the first answer of a key: a later attempt may have answered before an earlier one was known."""
-    if not settled:
-        return
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    rows = [reply_values(hold, booking, now_ms=now_ms) for hold, booking in settled]
-    connection.execute(insert(REPLIES).on_conflict_do_nothing(index_elements=["request_key"]), rows)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Insert, bindparam, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from baldistill.database.membership import ByIds
+from baldistill.database.together import Prepared, Ran, Run, rows_given
 from services.teacher_gateway.adapters.sql_counters import fits
 from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, reply_of
 from services.teacher_gateway.adapters.sql_tables import HOLDS, REPLIES, WINDOWS
-from services.teacher_gateway.ledger.budgets import UNITS, Amounts, BudgetState
-from services.teacher_gateway.ledger.granting import Asked, Grant, LastAttempt, Standing, held_by_window, propose
-from services.teacher_gateway.ledger.holds import HoldState, Reserved, ReserveOutcome
-
-
-class GroupOutdated(Exception):
-    """What a group read was not what stood when it wrote: it is to be done again, from its reading on."""
-
+from services.teacher_gateway.ledger.budgets import UNITS, BudgetState
+from services.teacher_gateway.ledger.granting import Grant, LastAttempt, held_by_window
+from services.teacher_gateway.ledger.holds import HoldState, Reserved
 
 _ATTEMPTS = (
     select(
@@ -40,53 +36,78 @@ _ATTEMPTS = (
     .order_by(HOLDS.c.attempt)
 )
 _LAST = ByIds(HOLDS.c.request_key, _ATTEMPTS.where)
-_HOLD_MORE = (
+_MADE = [
+    column for column in HOLDS.c if column.name not in ("hold_id", "ended_at_ms", "booked_tokens", "booked_nano_usd")
+]
+_GRANTED = rows_given({column.name: column.type for column in _MADE})
+_INSERT = Prepared(
+    sqlite.insert(HOLDS)
+    .on_conflict_do_nothing(index_elements=["request_key", "attempt"])
+    .returning(HOLDS.c.reserve_id, HOLDS.c.hold_id),
+    postgresql.insert(HOLDS)
+    .from_select([column.name for column in _MADE], select(_GRANTED))
+    .on_conflict_do_nothing(index_elements=["request_key", "attempt"])
+    .returning(HOLDS.c.reserve_id, HOLDS.c.hold_id),
+    in_one_statement=True,
+)
+_HELD = rows_given({"of_window": BigInteger(), **{f"more_{unit}": BigInteger() for unit in UNITS}})
+# The reading before only proposed it: amounts are held in a window that is open and whose ceilings allow it.
+_HOLD_MORE = Prepared(
     update(WINDOWS)
     .where(
         WINDOWS.c.window_id == bindparam("of_window"),
         WINDOWS.c.state == BudgetState.OPEN.value,
         fits({unit: bindparam(f"more_{unit}") for unit in UNITS}),
     )
-    .values({f"held_{unit}": WINDOWS.c[f"held_{unit}"] + bindparam(f"more_{unit}") for unit in UNITS})
+    .values({f"held_{unit}": WINDOWS.c[f"held_{unit}"] + bindparam(f"more_{unit}") for unit in UNITS}),
+    update(WINDOWS)
+    .where(
+        WINDOWS.c.window_id == _HELD.c.of_window,
+        WINDOWS.c.state == BudgetState.OPEN.value,
+        fits({unit: _HELD.c[f"more_{unit}"] for unit in UNITS}),
+    )
+    .values({f"held_{unit}": WINDOWS.c[f"held_{unit}"] + _HELD.c[f"more_{unit}"] for unit in UNITS}),
+    in_one_statement=True,
 )
 
 
-def reserve_group(
-    connection: Connection,
-    group: Sequence[Asked],
-    *,
-    standing: Mapping[int, Standing],
-    owner_id: str,
-    now_ms: int,
-) -> list[ReserveOutcome]:
-    """Hold each request that fits in every window of its chain. standing: the windows, whose locks the caller took.
-
-    Raises GroupOutdated where anything was not as it was read; nothing must be committed then.
-    """
-    if not group:
-        return []
-    # Looked for only under the locks, which an earlier try of this transaction held as well (ADR 13).
-    proposals = propose(group, standing=standing, last=_last_attempts(connection, group))
-    grants = [one for one in proposals if isinstance(one, Grant)]
-    ids = _insert_holds(connection, grants, owner_id=owner_id, now_ms=now_ms)
-    _hold_in_windows(connection, held_by_window(grants))
-    return [_reserved(one, ids) if isinstance(one, Grant) else one for one in proposals]
+def finding_attempts(connection: Connection, keys: Collection[str]) -> Run:
+    """Return the statement that reads the attempts of keys. Only under the locks that an earlier try held too (ADR 13)."""
+    return _LAST.run(connection, keys)
 
 
-def _reserved(grant: Grant, ids: Mapping[str, int]) -> Reserved:
-    return Reserved(
-        hold_id=ids[grant.asked.reserve_id],
-        request_key=grant.asked.request.request_key,
-        attempt=grant.attempt,
-        sent=grant.asked.request.send_at_once,
-    )
-
-
-def _last_attempts(connection: Connection, group: Sequence[Asked]) -> dict[str, LastAttempt]:
-    keys = {asked.request.request_key for asked in group}
-    rows = _LAST.execute(connection, keys).mappings()
+def last_attempts(found: Ran) -> dict[str, LastAttempt]:
+    """Read what `finding_attempts` brought."""
     # In the order of attempts: the newest of a key comes last and stays.
-    return {row["request_key"]: _last_attempt(row) for row in rows}
+    return {row["request_key"]: _last_attempt(row) for row in found.rows}
+
+
+def granting_together(grants: Sequence[Grant], *, owner_id: str, now_ms: int) -> list[tuple[Run, int | None]]:
+    """Return the statements that hold what was granted in windows whose locks the caller took.
+
+    Each with how many rows it must change: less where another replica took an attempt since we looked (as around midnight,
+    when windows are locked apart), or a window was not as it was read.
+    """
+    rows = [_values(grant, owner_id=owner_id, now_ms=now_ms) for grant in grants]
+    held = [
+        {"of_window": window_id, **{f"more_{unit}": getattr(amounts, unit) for unit in UNITS}}
+        for window_id, amounts in held_by_window(grants).items()
+    ]
+    return [(Run(_INSERT, rows), len(rows)), (Run(_HOLD_MORE, held), len(held))]
+
+
+def reserved_by_id(grants: Sequence[Grant], inserted: Ran) -> dict[str, Reserved]:
+    """Return by reserve id what grants became. inserted: what the first statement of `granting_together` brought."""
+    ids = {row["reserve_id"]: row["hold_id"] for row in inserted.rows}
+    return {
+        grant.asked.reserve_id: Reserved(
+            hold_id=ids[grant.asked.reserve_id],
+            request_key=grant.asked.request.request_key,
+            attempt=grant.attempt,
+            sent=grant.asked.request.send_at_once,
+        )
+        for grant in grants
+    }
 
 
 def _last_attempt(row: Mapping[Any, Any]) -> LastAttempt:
@@ -98,24 +119,6 @@ def _last_attempt(row: Mapping[Any, Any]) -> LastAttempt:
         reserve_id=row["reserve_id"] or "",
         reply=None if row["attempt"] is None else reply_of(row),
     )
-
-
-def _insert_holds(connection: Connection, grants: Sequence[Grant], *, owner_id: str, now_ms: int) -> dict[str, int]:
-    """Insert holds and return their ids by reserve id. Raises GroupOutdated where an attempt is taken."""
-    if not grants:
-        return {}
-    rows = [_values(grant, owner_id=owner_id, now_ms=now_ms) for grant in grants]
-    inserted = connection.execute(_insertion(connection), rows).all()
-    if len(inserted) != len(rows):
-        # Windows that were locked apart, as around midnight: another replica took this attempt since we looked.
-        raise GroupOutdated
-    return {row.reserve_id: row.hold_id for row in inserted}
-
-
-def _insertion(connection: Connection) -> Insert:
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    once = insert(HOLDS).on_conflict_do_nothing(index_elements=["request_key", "attempt"])
-    return once.returning(HOLDS.c.reserve_id, HOLDS.c.hold_id)
 
 
 def _values(grant: Grant, *, owner_id: str, now_ms: int) -> dict[str, object]:
@@ -140,15 +143,3 @@ def _values(grant: Grant, *, owner_id: str, now_ms: int) -> dict[str, object]:
         "mark_id": grant.asked.reserve_id if request.send_at_once else None,
         **{column: by_scope.get(scope) for scope, column in WINDOW_COLUMNS.items()},
     }
-
-
-def _hold_in_windows(connection: Connection, held: Mapping[int, Amounts]) -> None:
-    """Hold amounts in each window if it is open and its ceilings allow it; the reading before only proposed it."""
-    if not held:
-        return
-    rows = [
-        {"of_window": window_id, **{f"more_{unit}": getattr(amounts, unit) for unit in UNITS}}
-        for window_id, amounts in held.items()
-    ]
-    if connection.execute(_HOLD_MORE, rows).rowcount != len(rows):
-        raise GroupOutdated

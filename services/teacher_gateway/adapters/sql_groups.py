@@ -8,28 +8,34 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import structlog
 from sqlalchemy import Connection, Engine, select
 
-from baldistill.database.clock import DatabaseClock
+from baldistill.database.clock import DatabaseClock, told_ms
 from baldistill.database.membership import is_one_of
+from baldistill.database.together import Ran, Run, run_together
 from baldistill.database.transactions import retrying
 from baldistill.errors import DependencyUnavailable, NotKnown, RetryableError
 from services.teacher_gateway.adapters import sql_gate
-from services.teacher_gateway.adapters.sql_counters import Shift, lock_windows
+from services.teacher_gateway.adapters.sql_counters import Shift, locking_windows, standing_of
 from services.teacher_gateway.adapters.sql_database_watch import DatabaseWatch
-from services.teacher_gateway.adapters.sql_group_bookings import book_group
-from services.teacher_gateway.adapters.sql_group_reserves import GroupOutdated, reserve_group
-from services.teacher_gateway.adapters.sql_holds import book_one, holds_by_id, mark_sent
+from services.teacher_gateway.adapters.sql_group_bookings import BookingPlan, ending_together, plan_bookings
+from services.teacher_gateway.adapters.sql_group_reserves import (
+    finding_attempts,
+    granting_together,
+    last_attempts,
+    reserved_by_id,
+)
+from services.teacher_gateway.adapters.sql_holds import book_one, finding_holds, holds_found, mark_sent
 from services.teacher_gateway.adapters.sql_settlement import windows_of_hold
 from services.teacher_gateway.adapters.sql_tables import HOLDS
 from services.teacher_gateway.adapters.sql_window_directory import WindowDirectory
 from services.teacher_gateway.errors import BudgetMissing
 from services.teacher_gateway.ledger.budgets import BudgetPath
-from services.teacher_gateway.ledger.granting import Asked, Standing, plus
+from services.teacher_gateway.ledger.granting import Asked, Grant, LastAttempt, Standing, plus, propose
 from services.teacher_gateway.ledger.holds import Booking, HoldState, Reserved, ReserveOutcome, ReserveRequest
 
 # What was read is outdated only where replicas meet around midnight, or a sweeper took what was booked just now.
@@ -60,6 +66,10 @@ class BookingWork:
 
 
 GroupWork: TypeAlias = Reserving | Marking | BookingWork
+
+
+class GroupOutdated(Exception):
+    """What a group read was not what stood when it wrote: it is to be done again, from its reading on."""
 
 
 class LedgerGroups:
@@ -149,20 +159,49 @@ class LedgerGroups:
         self._windows.rolled_back()
         self._newest = None
         self._check_database(connection)
-        now_ms = self._clock.now_ms(connection, sharing=sql_gate.LOCK)
+        ended = [one.reserved.hold_id for one in group if not isinstance(one, Reserving)]
+        asking = self._clock.asking(sharing=sql_gate.LOCK)
+        told, found = run_together(connection, [asking, finding_holds(connection, ended)])
+        now_ms, holds = told_ms(told), holds_found(found)
         results: dict[int, Any] = {}
         asked = self._asked(connection, group, results, now_ms=now_ms)
-        holds = holds_by_id(connection, [one.reserved.hold_id for one in group if not isinstance(one, Reserving)])
-        standing = lock_windows(connection, self._windows_of(asked.values(), holds.values()))
-        changed = self._give_back_doubtful(connection, now_ms=now_ms)
-        shifts = self._book(connection, group, holds, results, now_ms=now_ms)
-        self._mark(connection, group, holds, results, now_ms=now_ms)
-        if changed or shifts is None:
-            standing = lock_windows(connection, standing)
+        everything = [request for one in asked.values() for request in one]
+        windows = self._windows_of(asked.values(), holds.values())
+        reading = _read_locked(connection, windows, everything)
+        plan = plan_bookings(_bookings(group, holds, results))
+        results |= {place: booking.state for place, (_, booking) in plan.together.items()}
+        writes = ending_together(plan, now_ms=now_ms)
+        if self._doubtful or plan.alone or any(isinstance(one, Marking) for one in group):
+            self._give_back_doubtful(connection, now_ms=now_ms)
+            _write(connection, writes)
+            for place, (hold, booking) in plan.alone.items():
+                results[place] = book_one(connection, hold, booking, now_ms=now_ms)
+            self._mark(connection, group, holds, results, now_ms=now_ms)
+            # Budgets may have been closed as well: what was read of them is worth nothing.
+            reading, writes = _read_locked(connection, windows, everything), []
         else:
-            standing = {window_id: _shifted(one, shifts.get(window_id)) for window_id, one in standing.items()}
-        self._reserve(connection, asked, results, standing=standing, now_ms=now_ms)
+            reading = reading.after(plan)
+        outcomes = iter(self._reserve(connection, everything, reading, writes, now_ms=now_ms))
+        results |= {place: [next(outcomes) for _ in one] for place, one in asked.items()}
         return [results[place] for place in range(len(group))]
+
+    def _reserve(
+        self,
+        connection: Connection,
+        everything: Sequence[Asked],
+        reading: _Reading,
+        writes: Sequence[tuple[Run, int | None]],
+        *,
+        now_ms: int,
+    ) -> list[ReserveOutcome]:
+        """Write, and hold what fits behind it, in one round trip. Raises GroupOutdated."""
+        proposals = propose(everything, standing=reading.standing, last=reading.last)
+        grants = [one for one in proposals if isinstance(one, Grant)]
+        ran = _write(connection, [*writes, *granting_together(grants, owner_id=self._owner_id, now_ms=now_ms)])
+        ids = reserved_by_id(grants, ran[len(writes)])
+        outcomes = [ids[one.asked.reserve_id] if isinstance(one, Grant) else one for one in proposals]
+        self._newest = _newest_hold(everything, outcomes)
+        return outcomes
 
     def _check_database(self, connection: Connection) -> None:
         found = self._watch.check(connection, anew=self._is_in_doubt)
@@ -203,36 +242,13 @@ class LedgerGroups:
         wanted |= {window_id for hold in holds for window_id in windows_of_hold(hold)}
         return wanted.union(*self._doubtful.values())
 
-    def _give_back_doubtful(self, connection: Connection, *, now_ms: int) -> bool:
+    def _give_back_doubtful(self, connection: Connection, *, now_ms: int) -> None:
         """Release what reserves of unknown outcome hold. Looked for under the locks that they held (ADR 13)."""
         if not self._doubtful:
-            return False
+            return
         mine = is_one_of(connection, HOLDS.c.reserve_id, self._doubtful)
-        found = connection.execute(select(HOLDS).where(mine)).mappings().all()
-        for hold in found:
+        for hold in connection.execute(select(HOLDS).where(mine)).mappings().all():
             book_one(connection, hold, _NOT_SENT, now_ms=now_ms)
-        return bool(found)
-
-    def _book(
-        self,
-        connection: Connection,
-        group: Sequence[GroupWork],
-        holds: Mapping[int, Mapping[Any, Any]],
-        results: dict[int, Any],
-        *,
-        now_ms: int,
-    ) -> Mapping[int, Shift] | None:
-        places, bookings = [], []
-        for place, one in enumerate(group):
-            if isinstance(one, BookingWork):
-                if (hold := holds.get(one.reserved.hold_id)) is None:
-                    results[place] = _not_there(one.reserved)
-                else:
-                    places.append(place)
-                    bookings.append((hold, one.booking))
-        states, shifts = book_group(connection, bookings, now_ms=now_ms)
-        results |= dict(zip(places, states, strict=True))
-        return shifts
 
     def _mark(
         self,
@@ -255,22 +271,57 @@ class LedgerGroups:
             # Another call for the same hold is another sending: no.
             marked.discard(one.reserved.hold_id)
 
-    def _reserve(
-        self,
-        connection: Connection,
-        asked: Mapping[int, Sequence[Asked]],
-        results: dict[int, Any],
-        *,
-        standing: Mapping[int, Standing],
-        now_ms: int,
-    ) -> None:
-        if not asked:
-            return
-        everything = [request for one in asked.values() for request in one]
-        done = reserve_group(connection, everything, standing=standing, owner_id=self._owner_id, now_ms=now_ms)
-        self._newest = _newest_hold(everything, done)
-        outcomes = iter(done)
-        results |= {place: [next(outcomes) for _ in one] for place, one in asked.items()}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """What stands in a group's windows, and the last attempts of its keys, read under the windows' locks."""
+
+    standing: Mapping[int, Standing]
+    last: Mapping[str, LastAttempt]
+
+    def after(self, plan: BookingPlan) -> _Reading:
+        """Return what stands once the plan's bookings are written."""
+        ended = {hold["request_key"]: (hold["hold_id"], booking) for hold, booking in plan.together.values()}
+        return _Reading(
+            standing={window_id: _shifted(one, plan.shifts.get(window_id)) for window_id, one in self.standing.items()},
+            last={key: _ended(one, ended.get(key)) for key, one in self.last.items()},
+        )
+
+
+def _read_locked(connection: Connection, windows: Iterable[int], asked: Sequence[Asked]) -> _Reading:
+    keys = {one.request.request_key for one in asked}
+    locked, found = run_together(connection, [locking_windows(connection, windows), finding_attempts(connection, keys)])
+    return _Reading(standing=standing_of(locked), last=last_attempts(found))
+
+
+def _write(connection: Connection, writes: Sequence[tuple[Run, int | None]]) -> list[Ran]:
+    """Run statements in one round trip. Raises GroupOutdated where one changed other than so many rows."""
+    ran = run_together(connection, [run for run, _ in writes])
+    if any(expected is not None and one.changed != expected for one, (_, expected) in zip(ran, writes, strict=True)):
+        raise GroupOutdated
+    return ran
+
+
+def _bookings(
+    group: Sequence[GroupWork], holds: Mapping[int, Mapping[Any, Any]], results: dict[int, Any]
+) -> dict[int, tuple[Mapping[Any, Any], Booking]]:
+    """Return bookings with their holds by their places; whose hold is not there has its result."""
+    bookings = {}
+    for place, one in enumerate(group):
+        if isinstance(one, BookingWork):
+            if (hold := holds.get(one.reserved.hold_id)) is None:
+                results[place] = _not_there(one.reserved)
+            else:
+                bookings[place] = (hold, one.booking)
+    return bookings
+
+
+def _ended(last: LastAttempt, ended: tuple[int, Booking] | None) -> LastAttempt:
+    """Return an attempt as this group ends it."""
+    if ended is None or ended[0] != last.hold_id:
+        return last
+    booking = ended[1]
+    return replace(last, state=booking.state, reply=last.reply or booking.reply)
 
 
 def _shifted(standing: Standing, shift: Shift | None) -> Standing:

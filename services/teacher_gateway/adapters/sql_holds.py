@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, exists, select, update
 
 from baldistill.database.membership import ByIds, is_one_of
+from baldistill.database.together import Ran, Run, run_together
 from services.teacher_gateway.adapters.sql_budgets import find_budget, record
 from services.teacher_gateway.adapters.sql_counters import Shift, lock_windows, negated, shift_windows
 from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, bound_of, settle, windows_of_hold
@@ -21,9 +22,18 @@ _BY_ID = ByIds(HOLDS.c.hold_id, lambda wanted: select(HOLDS).where(wanted))
 
 def holds_by_id(connection: Connection, hold_ids: Collection[int]) -> dict[int, Mapping[Any, Any]]:
     """Return holds as they are now; of each only its state and outcome ever change."""
-    if not hold_ids:
-        return {}
-    return {row["hold_id"]: row for row in _BY_ID.execute(connection, hold_ids).mappings()}
+    (found,) = run_together(connection, [finding_holds(connection, hold_ids)])
+    return holds_found(found)
+
+
+def finding_holds(connection: Connection, hold_ids: Collection[int]) -> Run:
+    """Return the statement of `holds_by_id`, for a round trip together with others."""
+    return _BY_ID.run(connection, hold_ids)
+
+
+def holds_found(found: Ran) -> dict[int, Mapping[Any, Any]]:
+    """Read what `finding_holds` brought."""
+    return {row["hold_id"]: row for row in found.rows}
 
 
 def mark_sent(

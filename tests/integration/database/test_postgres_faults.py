@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from baldistill.database.engine import open_database, reading, writing
 from baldistill.database.exclusive import exclusively
+from baldistill.database.together import Prepared, Run, run_together
 from baldistill.database.transactions import TransactionLost, retrying
 from baldistill.database.turns import ReportingTurn
 from baldistill.errors import DependencyUnavailable, StorageFull
@@ -241,3 +242,44 @@ def wait_for(turn: ReportingTurn, *, is_ours: bool) -> None:
     while turn.is_ours is not is_ours:
         assert time.monotonic() < give_up_at
         time.sleep(0.01)
+
+
+def cut_off(connection: Connection, engine: Engine) -> None:
+    """Have the server end a connection in its transaction."""
+    pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    with writing(engine) as other:
+        other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+
+def test_statements_in_one_round_trip_fail_like_others(engine: Engine) -> None:
+    changing = Run(Prepared(text("UPDATE notes SET seen = seen + 1")), [{}])
+    write(engine, 1)
+    with writing(engine) as first:
+        first.execute(text("UPDATE notes SET seen = 1"))
+        with pytest.raises(DependencyUnavailable, match="lock timeout"), writing(engine) as second:
+            run_together(second, [changing])
+
+    def change_on_a_cut_connection() -> None:
+        with writing(engine) as connection:
+            cut_off(connection, engine)
+            run_together(connection, [changing])
+
+    with pytest.raises(TransactionLost):
+        change_on_a_cut_connection()
+    # Neither left a connection behind that serves nobody.
+    with writing(engine) as connection:
+        assert run_together(connection, [changing])[0].changed == 1
+
+
+def test_a_transaction_in_one_round_trip_that_was_cut_is_repeated(engine: Engine) -> None:
+    cuts: list[int] = []
+
+    def work(connection: Connection) -> int:
+        if not cuts:
+            cuts.append(1)
+            cut_off(connection, engine)
+        adding = Prepared(text("INSERT INTO notes VALUES (7) ON CONFLICT DO NOTHING"))
+        return run_together(connection, [Run(adding, [{}])])[0].changed
+
+    assert retrying(engine, work) == 1
+    assert notes(engine) == [7]
