@@ -85,6 +85,18 @@ def _spent() -> Panels:
             Query(expr=f"sum by (tenant, run) ({_B}_spent_usd{{{_RUNS}}})", legend="USD", unit="currencyUSD"),
             by=("tenant", "run"),
         ),
+        rows(
+            Described(
+                title="Stages of runs",
+                about="Rows that the policy plans for a stage, the calls and the money that it has spent.",
+                unit="short",
+                span=24,
+            ),
+            Query(expr=f"sum by (run, stage) (baldistill_policy_planned_examples{{{_RUNS}}})", legend="planned rows"),
+            Query(expr=f"sum by (run, stage) ({_G}_stage_spent_calls{{{_RUNS}}})", legend="calls spent"),
+            Query(expr=f"sum by (run, stage) ({_G}_stage_spent_usd{{{_RUNS}}})", legend="USD", unit="currencyUSD"),
+            by=("run", "stage"),
+        ),
     ]
 
 

@@ -23,6 +23,7 @@ from baldistill.telemetry.metrics import MOST_DETAILED_RUNS
 from baldistill.telemetry.observers import BudgetReading, CountedRequests, report_budgets
 from services.teacher_gateway.adapters.domain_outcomes import DomainOutcomes
 from services.teacher_gateway.adapters.sql_gauges import read_gauged_budgets
+from services.teacher_gateway.adapters.stage_spending import read_stage_spending
 from services.teacher_gateway.composition import STATUSES, TeacherGateway, build_teacher_gateway
 from services.teacher_gateway.purchase_metrics import (
     BurnRates,
@@ -30,6 +31,7 @@ from services.teacher_gateway.purchase_metrics import (
     report_burn,
     report_examples,
     report_queue,
+    report_stages,
 )
 from services.teacher_gateway.servers.openai.opening import open_face
 from services.teacher_gateway.settings import TeacherGatewaySettings
@@ -78,6 +80,7 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
     report_budgets(process.metrics, budgets)
     report_burn(process.metrics, budgets, BurnRates(time.monotonic))
     report_examples(process.metrics, lambda: outcomes.read(most_runs=MOST_DETAILED_RUNS) if turn.is_ours else {})
+    report_stages(process.metrics, lambda: read_stage_spending(connections.engine) if turn.is_ours else [])
     report_queue(process.metrics, queued=gateway.queued_calls, open_circuits=gateway.open_circuits)
     return Serving(
         health=HealthFaces({service.name: connections.needs()}),

@@ -20,6 +20,8 @@ from baldistill.telemetry.metrics import (
     GATEWAY_QUEUE_WAIT,
     GATEWAY_REJECTED,
     GATEWAY_REUSED,
+    GATEWAY_STAGE_CALLS,
+    GATEWAY_STAGE_USD,
     GATEWAY_TOKENS,
     MOST_DETAILED_DOMAINS,
 )
@@ -104,6 +106,17 @@ class DomainOutcome:
     spent_nano_usd: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpending:
+    """What one stage of one run has spent, with what was rejected and unknown."""
+
+    tenant: str
+    run_id: str
+    stage: int
+    calls: int
+    nano_usd: int
+
+
 def example_samples(outcomes: Mapping[tuple[str, str], Mapping[str, DomainOutcome]]) -> Iterable[Sample]:
     """Return accepted examples and the cost of one, by run (tenant, run id) and its biggest domains."""
     for who, domains in outcomes.items():
@@ -131,6 +144,18 @@ def report_examples(
 ) -> None:
     """Report what runs have got for their money. outcomes: as `report_burn` has its budgets."""
     metrics.measure([GATEWAY_ACCEPTED, GATEWAY_EXAMPLE_COST], lambda: list(example_samples(outcomes())))
+
+
+def report_stages(metrics: ProcessMetrics, spending: Callable[[], Sequence[StageSpending]]) -> None:
+    """Report what stages have spent. spending: as `report_burn` has its budgets."""
+
+    def read() -> Iterable[Sample]:
+        for one in spending():
+            labels = (one.tenant, one.run_id, str(one.stage))
+            yield Sample(metric=GATEWAY_STAGE_CALLS, value=one.calls, labels=labels)
+            yield Sample(metric=GATEWAY_STAGE_USD, value=one.nano_usd * _NANO, labels=labels)
+
+    metrics.measure([GATEWAY_STAGE_CALLS, GATEWAY_STAGE_USD], lambda: list(read()))
 
 
 def report_queue(

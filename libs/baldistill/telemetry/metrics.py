@@ -301,6 +301,20 @@ GATEWAY_ACCEPTED = Metric(
     labels=(_TENANT, _RUN, _DOMAIN),
     most_series=MOST_DETAILED_RUNS * MOST_DETAILED_DOMAINS,
 )
+GATEWAY_STAGE_CALLS = Metric(
+    name="baldistill_teacher_gateway_stage_spent_calls",
+    kind=Kind.GAUGE,
+    help="Paid calls of a run's stage, by the ledger; reported by one replica.",
+    labels=(_TENANT, _RUN, _STAGE),
+    most_series=_DETAILED_STAGES,
+)
+GATEWAY_STAGE_USD = Metric(
+    name="baldistill_teacher_gateway_stage_spent_usd",
+    kind=Kind.GAUGE,
+    help="USD that a run's stage has spent, by the ledger; reported by one replica.",
+    labels=(_TENANT, _RUN, _STAGE),
+    most_series=_DETAILED_STAGES,
+)
 GATEWAY_EXAMPLE_COST = Metric(
     name="baldistill_teacher_gateway_accepted_example_cost_usd",
     kind=Kind.GAUGE,
@@ -344,5 +358,7 @@ METRICS: tuple[Metric, ...] = (
     GATEWAY_REJECTED,
     GATEWAY_REUSED,
     GATEWAY_ACCEPTED,
+    GATEWAY_STAGE_CALLS,
+    GATEWAY_STAGE_USD,
     GATEWAY_EXAMPLE_COST,
 )

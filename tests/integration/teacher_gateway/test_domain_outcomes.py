@@ -12,6 +12,7 @@ from baldistill.testing.teacher_runs import RUN_ID, TENANT, TeacherRun, tickets
 from services.policy.adapters.sql_runs import SqlRunRegistry
 from services.policy.ports import RunRecord
 from services.teacher_gateway.adapters.domain_outcomes import DomainOutcomes
+from services.teacher_gateway.adapters.stage_spending import read_stage_spending
 from services.teacher_gateway.composition import build_teacher_gateway
 from services.teacher_gateway.ledger.budgets import BudgetPath, Scope
 
@@ -59,5 +60,8 @@ def test_domains_show_accepted_rows_and_what_all_their_calls_cost(tmp_path: Path
     assert all(spent.values())
     accepted = {name: one.accepted for name, one in outcomes.items()}
     assert 0 < sum(accepted.values()) < len(BILLING) + len(LOGIN)
+    (stage,) = read_stage_spending(engine)
+    assert (stage.tenant, stage.run_id, stage.stage, stage.nano_usd) == (TENANT, RUN_ID, 1, sum(spent.values()))
+    assert stage.calls == len(BILLING) + len(LOGIN)
     gateway.close()
     engine.dispose()

@@ -14,10 +14,12 @@ from services.teacher_gateway.purchase_metrics import (
     BurnRates,
     CountedPurchases,
     DomainOutcome,
+    StageSpending,
     example_samples,
     report_burn,
     report_examples,
     report_queue,
+    report_stages,
 )
 
 PREFIX = "baldistill_teacher_gateway_"
@@ -100,6 +102,12 @@ def test_an_example_costs_what_its_domain_spent_and_one_that_has_none_has_no_cos
         "accepted_examples|login|r1|acme": 0,
         "accepted_example_cost_usd|billing|r1|acme": 0.5,
     }
+
+
+def test_a_stage_shows_what_the_ledger_booked_for_it(metrics: ProcessMetrics) -> None:
+    spending = StageSpending(tenant="acme", run_id="r1", stage=2, calls=16, nano_usd=3 * USD)
+    report_stages(metrics, lambda: [spending])
+    assert seen(metrics) == {"stage_spent_calls|r1|2|acme": 16, "stage_spent_usd|r1|2|acme": 3.0}
 
 
 def test_of_many_domains_those_with_most_examples_are_shown() -> None:
