@@ -18,7 +18,7 @@ def written(value: float, unit: str) -> str:
     if unit == "currencyUSD":
         return f"${value:.3g}"
     if unit == "bytes":
-        return f"{value / 2**20:.3g} MiB"
+        return f"{value / 2**30:.3g} GiB" if value >= 2**30 else f"{value / 2**20:.3g} MiB"
     if unit == "s":
         return _duration(value)
     return _short(value) + _SUFFIXES.get(unit, "")

@@ -101,6 +101,7 @@ def test_what_no_stack_can_show_is_recorded_for_promtool() -> None:
         (0.123, "percentunit", "12.3 %"),
         (0.0125, "currencyUSD", "$0.0125"),
         (3 * 2**20, "bytes", "3 MiB"),
+        (2.5 * 2**30, "bytes", "2.5 GiB"),
         (90, "s", "1.5 min"),
         (0.0042, "s", "4.2 ms"),
         (0.5, "reqps", "0.5 req/s"),
