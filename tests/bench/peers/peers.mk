@@ -10,3 +10,7 @@ $(PEERS)/%/.ready: tests/bench/peers/%.txt $(READY)
 .PHONY: bench-trainer
 bench-trainer: $(READY) $(PEERS)/trl/.ready ## Training against TRL's SFTTrainer: tokens/s, loss, memory (resumable; PAIRS=5)
 	$(BIN)/python -m tests.bench.bench_trainer --peer $(PEERS)/trl/bin/python --data $(BALDISTILL_DATA) --pairs $(or $(PAIRS),5)
+
+.PHONY: bench-preemption
+bench-preemption: $(READY) ## One training killed 20 times: the bytes of an undisturbed one, steps repeated (3 minutes)
+	$(BIN)/python -m tests.bench.bench_preemption
