@@ -11,39 +11,60 @@ from typing import TYPE_CHECKING
 
 from baldistill.artifacts.ports import ArtifactStore, Manifest
 from baldistill.errors import InvalidInput
+from baldistill.runtime.launching import ShouldStop
 from baldistill.specs.frozen import FrozenRun
 from baldistill.student.files import TOKENIZER_ROLE_PREFIX, adapter_files
 from services.trainer.answering import StudentAnswer, answer_texts
 from services.trainer.evaluation.reports import EvaluationReport
 from services.trainer.model_card import model_card
+from services.trainer.parity import Parity, check_parity
 
 if TYPE_CHECKING:
     from baldistill.student.loading import Student
 
 
-def export_student(store: ArtifactStore, frozen: FrozenRun, *, stage: int, folder: Path) -> Path:
+def export_student(
+    store: ArtifactStore, frozen: FrozenRun, *, stage: int, folder: Path, checked_items: int = 0
+) -> Path:
     """Write a stage's student so that `PeftModel.from_pretrained(base, folder)` loads it; returns `folder`.
 
-    The folder appears whole or not at all. Raises InvalidInput where it exists or there is no such student,
-    ArtifactMissing, ArtifactCorrupt.
+    The folder appears whole or not at all. checked_items: test items on which a fresh process that loaded the folder must
+    write what the student writes, before it appears. Raises InvalidInput where it exists or there is no such student,
+    ParityBroken, ParityUnknown, ArtifactMissing, ArtifactCorrupt.
     """
     if folder.exists():
         raise InvalidInput("it exists already; choose another folder", path=folder)
     student = _require_student(store, frozen, stage=stage)
-    adapter = adapter_files(store, student)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         whole = Path(scratch) / folder.name
-        whole.mkdir()
-        shutil.copyfile(adapter.weights, whole / "adapter_model.safetensors")
-        shutil.copyfile(adapter.config, whole / "adapter_config.json")
-        for role, ref in student.files.items():
-            if role.startswith(TOKENIZER_ROLE_PREFIX):
-                shutil.copyfile(store.local_path(ref), whole / role.removeprefix(TOKENIZER_ROLE_PREFIX))
-        report = _report(store, frozen, stage=stage)
-        (whole / "README.md").write_text(model_card(frozen, student, stage=stage, report=report))
+        _write_folder(store, frozen, student, stage=stage, folder=whole)
+        if checked_items:
+            check_parity(store, frozen, student, folder=whole, items=checked_items)
         whole.rename(folder)
     return folder
+
+
+def check_export(
+    store: ArtifactStore, frozen: FrozenRun, student: Manifest, *, stage: int, items: int, should_stop: ShouldStop
+) -> Parity:
+    """Compare a stored student with its exported folder as a fresh process loads it. Raises what `check_parity` raises."""
+    with tempfile.TemporaryDirectory(prefix="baldistill-") as scratch:
+        folder = Path(scratch) / "student"
+        _write_folder(store, frozen, student, stage=stage, folder=folder)
+        return check_parity(store, frozen, student, folder=folder, items=items, should_stop=should_stop)
+
+
+def _write_folder(store: ArtifactStore, frozen: FrozenRun, student: Manifest, *, stage: int, folder: Path) -> None:
+    adapter = adapter_files(store, student)
+    folder.mkdir()
+    shutil.copyfile(adapter.weights, folder / "adapter_model.safetensors")
+    shutil.copyfile(adapter.config, folder / "adapter_config.json")
+    for role, ref in student.files.items():
+        if role.startswith(TOKENIZER_ROLE_PREFIX):
+            shutil.copyfile(store.local_path(ref), folder / role.removeprefix(TOKENIZER_ROLE_PREFIX))
+    report = _report(store, frozen, stage=stage)
+    (folder / "README.md").write_text(model_card(frozen, student, stage=stage, report=report))
 
 
 def predict(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
+
+import structlog
 
 from baldistill.artifacts.ports import ArtifactStore, Manifest
 from baldistill.runtime.launching import Job, ShouldStop
@@ -13,6 +16,8 @@ from services.trainer.errors import NoTrainingRows
 
 if TYPE_CHECKING:
     from baldistill.student.replicas import Replicas
+
+_log = structlog.get_logger(__name__)
 
 
 def run_job(
@@ -25,8 +30,11 @@ def run_job(
 ) -> None:
     """Make what is missing of the stage's student and metrics; returns at once where the metrics are there.
 
+    The student that a run ends with is exported and compared with itself before it is measured, and counts as trained.
+
     replicas: processes that do the same job together; all train, the first does the rest.
-    Raises JobStopped, VerdictOnData, InvalidInput, ArtifactMissing, ArtifactCorrupt, StorageFull.
+    Raises JobStopped, VerdictOnData, InvalidInput, ParityBroken, ParityUnknown, ReplicaLost, ArtifactMissing,
+    ArtifactCorrupt, StorageFull.
     """
     frozen = load_frozen_run(store, job.spec)
     if store.find_manifest(frozen.layout.stage(job.stage).metrics) is not None:
@@ -34,6 +42,7 @@ def run_job(
     # Deferred: torch takes seconds to import, which no consumer should wait for.
     from baldistill.student.precision import begin_student_compute
     from baldistill.student.trained import load_run_student
+    from services.trainer.export import check_export
     from services.trainer.measuring import measure_student
 
     begin_student_compute(threads=frozen.spec.threads)
@@ -42,13 +51,17 @@ def run_job(
     trained = _ensure_student(job, frozen, rows, store=store, progress=sink, should_stop=should_stop, replicas=replicas)
     if replicas is not None and replicas.rank > 0:
         return
+    # A run whose budget is exhausted ends here, one without stages is over before the first.
+    is_last = job.stage == frozen.spec.stages or job.budget_exhausted or not frozen.method.has_stages
+    if trained is not None and is_last and (items := frozen.spec.evaluation.parity_items):
+        parity = check_export(store, frozen, trained, stage=job.stage, items=items, should_stop=should_stop)
+        _log.info("exported student checked", run_id=job.run_id, stage=job.stage, **dataclasses.asdict(parity))
     measure_student(
         store,
         frozen,
         load_run_student(store, frozen, trained),
         stage=job.stage,
-        # A run whose budget is exhausted ends here, one without stages is over before the first.
-        is_last=job.stage == frozen.spec.stages or job.budget_exhausted or not frozen.method.has_stages,
+        is_last=is_last,
         trained_on=rows,
         progress=sink,
         should_stop=should_stop,

@@ -277,5 +277,5 @@ def small_spec(student: Path) -> dict[str, Any]:
             "dtype": "float32",
             "training": {"epochs": 1, "batch_size": 4, "micro_batch_size": 4, "checkpoint_every_steps": 2},
         },
-        "evaluation": {"per_domain": 2, "final": 10, "max_new_tokens": 4},
+        "evaluation": {"parity_items": 0, "per_domain": 2, "final": 10, "max_new_tokens": 4},
     }

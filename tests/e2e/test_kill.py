@@ -138,5 +138,5 @@ def spec_changes(url: str) -> dict[str, Any]:
         "budget": {"examples": PLANNED_CALLS, "calls": PLANNED_CALLS + KILLS * CONCURRENCY},
         "teacher": {"kind": "openai", "base_url": url, "price": FREE, "concurrency": CONCURRENCY},
         "student": {"training": {"epochs": 8}},
-        "evaluation": {"per_domain": 4, "final": 20},
+        "evaluation": {"parity_items": 0, "per_domain": 4, "final": 20},
     }

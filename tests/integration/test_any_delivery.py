@@ -64,7 +64,7 @@ SPEC: dict[str, Any] = {
         "dtype": "float32",
         "training": {"epochs": 1, "batch_size": 16, "micro_batch_size": 16, "checkpoint_every_steps": 3},
     },
-    "evaluation": {"per_domain": 2, "final": 10, "max_new_tokens": 4, "batch_size": 4},
+    "evaluation": {"parity_items": 0, "per_domain": 2, "final": 10, "max_new_tokens": 4, "batch_size": 4},
 }
 
 

@@ -149,5 +149,5 @@ class Workload:
             "teacher": self._teacher_spec(url),
             "selection": {"candidates_per_pick": 2, "max_new_tokens": 4, "rows_per_shard": 1, "shards_in_flight": 16},
             "student": self.student_spec(),
-            "evaluation": {"per_domain": 2, "final": 10, "max_new_tokens": 4},
+            "evaluation": {"parity_items": 0, "per_domain": 2, "final": 10, "max_new_tokens": 4},
         }

@@ -259,6 +259,12 @@ class EvaluationSpec(SpecModel):
     )
     max_new_tokens: int = Field(default=200, ge=1, description="longest answer in tokens")
     batch_size: int = Field(default=64, ge=1, description="prompts answered at once, here and in selection")
+    parity_items: int = Field(
+        default=50,
+        ge=0,
+        description="test items on which the run's last student, exported and loaded by a fresh process, must write what it"
+        " writes here, before it counts as trained; 0: it is checked when it is exported, not before",
+    )
 
 
 class TaskSpec(SpecModel):

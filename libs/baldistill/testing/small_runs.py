@@ -191,7 +191,7 @@ def _spec(base: Path) -> dict[str, Any]:
             "dtype": "float32",
             "training": {"epochs": 2, "batch_size": 4, "micro_batch_size": 2, "max_tokens": 256},
         },
-        "evaluation": {"per_domain": 4, "max_new_tokens": 12, "batch_size": 4},
+        "evaluation": {"parity_items": 0, "per_domain": 4, "max_new_tokens": 12, "batch_size": 4},
     }
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from baldistill.artifacts.local import LocalArtifactStore
 from baldistill.errors import InvalidInput
-from baldistill.runtime.launching import Job
+from baldistill.runtime.launching import Job, JobStopped
 from baldistill.runtime.progress import no_progress_of_any
 from baldistill.student.trained import load_run_student
 from baldistill.testing.small_runs import RUN_ID, TENANT, SmallRun, small_examples
 from services.trainer.export import export_student, predict, trained_stages
 from services.trainer.job import run_job
+from services.trainer.parity import ParityBroken, ParityUnknown, check_parity
 
 SIZES = {"billing": 24, "login": 12, "delivery": 6}
 
@@ -83,6 +86,89 @@ def test_peft_loads_the_exported_folder_and_gives_the_same_logits(
     card = (folder / "README.md").read_text()
     assert "prompt_style: chat" in card
     assert "| billing | head |" in card
+
+
+def test_a_fresh_process_that_loads_the_folder_writes_what_the_student_writes(
+    trained: SmallRun, tmp_path: Path
+) -> None:
+    student = trained.store.find_manifest(trained.frozen.layout.stage(1).student)
+    assert student is not None
+    folder = export_student(trained.store, trained.frozen, stage=1, folder=tmp_path / "student")
+    found = check_parity(trained.store, trained.frozen, student, folder=folder, items=50)
+    # The test set has 42; each answer has a token and an end at least.
+    assert found.items == 42
+    assert found.tokens >= 84
+    assert found.nll_difference <= 0.02
+
+
+def double_the_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every folder that is written hold another adapter than the stored one."""
+
+    def other_weights(source: Path, target: Path) -> None:
+        if target.name == "adapter_model.safetensors":
+            save_file({name: -2 * one for name, one in load_file(source).items()}, target, metadata={"format": "pt"})
+        else:
+            target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", other_weights)
+
+
+def test_a_folder_with_other_weights_never_appears(
+    trained: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double_the_adapter(monkeypatch)
+    with pytest.raises(ParityBroken, match="the exported folder is not the student: 3 of 3 items") as raised:
+        export_student(trained.store, trained.frozen, stage=1, folder=tmp_path / "student", checked_items=3)
+    assert len(raised.value.different) == 3
+    assert not (tmp_path / "student").exists()
+
+
+def test_a_last_student_whose_export_is_another_does_not_count_as_trained(
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = SmallRun.create(
+        LocalArtifactStore(tmp_path / "store"),
+        base=tiny_base,
+        pool=SIZES,
+        test=SIZES,
+        student={
+            "base": str(tiny_base),
+            "dtype": "float32",
+            "training": {"epochs": 4, "batch_size": 8, "learning_rate": 0.05, "max_grad_norm": 1.0, "max_tokens": 256},
+        },
+        evaluation={"parity_items": 2, "per_domain": 2, "final": 4, "max_new_tokens": 4},
+    )
+    for stage in (1, 2):
+        run.rationales_collected(stage=stage, examples=small_examples({"billing": 8, "login": 8}, prefix=f"p{stage}"))
+    job = Job(tenant=TENANT, run_id=RUN_ID, epoch=1, stage=2, spec=run.spec)
+    layout = run.frozen.layout.stage(2)
+    with monkeypatch.context() as patched:
+        double_the_adapter(patched)
+        with pytest.raises(ParityBroken):
+            run_job(job, lambda: False, store=run.store, progress=no_progress_of_any)
+    assert run.store.find_manifest(layout.metrics) is None
+    student = run.store.find_manifest(layout.student)
+    assert student is not None
+    # Nothing is lost: repaired, the job goes on with the student that was trained.
+    run_job(job, lambda: False, store=run.store, progress=no_progress_of_any)
+    assert run.store.find_manifest(layout.student) == student
+    assert run.store.find_manifest(layout.metrics) is not None
+
+
+def test_a_folder_that_the_fresh_process_cannot_load_is_reported_with_what_it_said(
+    trained: SmallRun, tmp_path: Path
+) -> None:
+    student = trained.store.find_manifest(trained.frozen.layout.stage(1).student)
+    assert student is not None
+    with pytest.raises(ParityUnknown, match=r"adapter_config\.json"):
+        check_parity(trained.store, trained.frozen, student, folder=tmp_path, items=1)
+
+
+def test_a_check_ends_when_its_job_is_asked_to(trained: SmallRun, tmp_path: Path) -> None:
+    student = trained.store.find_manifest(trained.frozen.layout.stage(1).student)
+    assert student is not None
+    with pytest.raises(JobStopped):
+        check_parity(trained.store, trained.frozen, student, folder=tmp_path, items=1, should_stop=lambda: True)
 
 
 def test_an_export_never_overwrites_and_names_the_stages_there_are(trained: SmallRun, tmp_path: Path) -> None:

@@ -1,0 +1,199 @@
+"""Whether an exported student is the student that was trained: others' code in a fresh process, over its folder, writes the same.
+
+Greedy ids are compared without writing them twice. Here our engine writes an answer. There one pass over prompt and answer
+says what the loaded student would have written after each token: if that is the answer's next token everywhere, and the end
+at its end, then greedy decoding there writes this answer and no other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from baldistill.artifacts.ports import ArtifactStore, Manifest
+from baldistill.datasets.examples import Example
+from baldistill.datasets.storage import iter_examples, load_dataset
+from baldistill.errors import PermanentError, RetryableError
+from baldistill.runtime.launching import JobStopped, ShouldStop
+from baldistill.specs.frozen import FrozenRun
+from services.trainer.evaluation.item_choice import choose_test_items
+
+# Enough to tell a wrong adapter, prompt or tokenizer; long answers of many items take minutes.
+_NEW_TOKENS = 24
+# In nats: two tokens whose likelihoods differ by less may change places when float32 is summed in another order.
+_TIE = 1e-3
+# Of mean NLL, in nats: bfloat16 merged into the weights against bfloat16 beside them (issue 7).
+_NLL_TOLERANCE = 0.02
+_TIMEOUT_S = 1800
+_POLL_S = 0.1
+_LOG_TAIL_CHARACTERS = 2000
+
+
+def never() -> bool:
+    """Go on."""
+    return False
+
+
+class ParityBroken(PermanentError):
+    """An exported folder does not do what the student does. different: ids of items that it answers otherwise."""
+
+    def __init__(self, *, different: Sequence[str], items: int, nll_difference: float) -> None:
+        named = f" ({', '.join(different[:5])}{', ...' if len(different) > 5 else ''})" if different else ""
+        super().__init__(
+            f"the exported folder is not the student: {len(different)} of {items} items with other answers{named},"
+            f" mean NLL in bfloat16 off by {nll_difference:.4f} nats of at most {_NLL_TOLERANCE}"
+        )
+        self.different = tuple(different)
+        self.items = items
+        self.nll_difference = nll_difference
+
+
+class ParityUnknown(RetryableError):
+    """The fresh process did not answer."""
+
+    def __init__(self, *, code: int | None, said: str) -> None:
+        how = f"took longer than {_TIMEOUT_S} s" if code is None else f"ended with {code}"
+        super().__init__(f"the process that loads the exported student {how}: {said}")
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """items: compared.   tokens: of their answers, ends included.   nll_difference: of the mean NLL per token of the right
+    answer in bfloat16, in nats, absolute.
+    """
+
+    items: int
+    tokens: int
+    nll_difference: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ours:
+    """What the stored student does. written: prompt, ids and whether they ended, per item.   nll: per item, in bfloat16."""
+
+    items: Sequence[Example]
+    written: Sequence[tuple[Sequence[int], Sequence[int], bool]]
+    answers: Sequence[tuple[Sequence[int], Sequence[int]]]
+    nll: Sequence[float]
+    stop_ids: Sequence[int]
+    base: Path
+
+
+def check_parity(
+    store: ArtifactStore,
+    frozen: FrozenRun,
+    student: Manifest,
+    *,
+    folder: Path,
+    items: int,
+    should_stop: ShouldStop = never,
+) -> Parity:
+    """Compare greedy token ids in float32 and NLL in bfloat16 over at most `items` test items.
+
+    Here: our engine over the stored student. There: a new process and `PeftModel.from_pretrained(base, folder)`.
+    Raises ParityBroken, ParityUnknown, JobStopped, InvalidInput, ArtifactMissing, ArtifactCorrupt.
+    """
+    ours = _ours(store, frozen, student, items=items, should_stop=should_stop)
+    theirs = _in_fresh_process(
+        {
+            "base": str(ours.base),
+            "folder": str(folder),
+            "threads": frozen.spec.threads,
+            "written": ours.written,
+            "answers": ours.answers,
+            "stop_ids": ours.stop_ids,
+        },
+        should_stop=should_stop,
+    )
+    gaps = theirs["gaps"]
+    different = [one.example_id for one, gap in zip(ours.items, gaps, strict=True) if not gap <= _TIE]
+    difference = abs(statistics.fmean(ours.nll) - statistics.fmean(theirs["nll"]))
+    if different or not difference <= _NLL_TOLERANCE:
+        raise ParityBroken(different=different, items=len(ours.items), nll_difference=difference)
+    return Parity(
+        items=len(ours.items),
+        tokens=sum(len(ids) + ended for _, ids, ended in ours.written),
+        nll_difference=difference,
+    )
+
+
+def _ours(store: ArtifactStore, frozen: FrozenRun, student: Manifest, *, items: int, should_stop: ShouldStop) -> _Ours:
+    # Deferred: torch takes seconds to import. What is loaded here is freed before the other process loads the same.
+    from baldistill.student.files import adapter_files
+    from baldistill.student.generation import generate_greedily
+    from baldistill.student.loading import load_student
+    from baldistill.student.precision import StudentDtype, begin_student_compute
+    from baldistill.student.rendering import render_answer_only, render_prompt
+    from baldistill.student.scoring import mean_target_nll
+    from baldistill.student.trained import open_base
+
+    begin_student_compute(threads=frozen.spec.threads)
+    spec = frozen.spec
+    dataset = load_dataset(store, tenant=spec.tenant, name=frozen.dataset.name, version=frozen.dataset.version)
+    chosen = choose_test_items(iter_examples(store, dataset.test), seed=spec.seed, total=items)
+    base, adapter = open_base(frozen, store), adapter_files(store, student)
+    ours = load_student(base, dtype=StudentDtype.FLOAT32, adapter=adapter)
+    prompts = [render_prompt(frozen, ours.tokenizer, text=one.input, room_for=_NEW_TOKENS)[0] for one in chosen]
+    answers = [render_answer_only(frozen, ours.tokenizer, text=one.input, answer=one.answer) for one in chosen]
+    size = spec.evaluation.batch_size
+
+    def stop_where_asked(_answered: int) -> None:
+        if should_stop():
+            raise JobStopped
+
+    written = generate_greedily(
+        ours, prompts, max_new_tokens=_NEW_TOKENS, batch_size=size, on_answered=stop_where_asked
+    )
+    stop_ids = sorted(ours.stop_ids)
+    del ours
+    in_bfloat16 = load_student(base, dtype=StudentDtype.BFLOAT16, adapter=adapter)
+    return _Ours(
+        items=chosen,
+        written=[
+            (prompt, one.token_ids, not one.hit_length_limit) for prompt, one in zip(prompts, written, strict=True)
+        ],
+        answers=answers,
+        nll=mean_target_nll(in_bfloat16, answers, batch_size=size),
+        stop_ids=stop_ids,
+        base=base.folder,
+    )
+
+
+def _in_fresh_process(asked: dict[str, Any], *, should_stop: ShouldStop) -> dict[str, list[float]]:
+    with tempfile.TemporaryDirectory(prefix="baldistill-") as scratch:
+        question, reply, log = (Path(scratch) / name for name in ("asked.json", "reply.json", "log.txt"))
+        question.write_text(json.dumps(asked))
+        command = [sys.executable, "-m", "services.trainer.parity_process", str(os.getpid()), str(question), str(reply)]
+        with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:  # noqa: S603
+            try:
+                _wait(process, should_stop)
+            finally:
+                process.kill()
+        if process.returncode != 0:
+            raise ParityUnknown(code=process.returncode, said=log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:])
+        found: dict[str, list[float]] = json.loads(reply.read_text())
+        return found
+
+
+def _wait(process: subprocess.Popen[bytes], should_stop: ShouldStop) -> None:
+    give_up_at_s = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            process.wait(timeout=_POLL_S)
+        except subprocess.TimeoutExpired:
+            if should_stop():
+                raise JobStopped from None
+            if time.monotonic() > give_up_at_s:
+                raise ParityUnknown(code=None, said="") from None
+        else:
+            return
