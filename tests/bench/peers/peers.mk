@@ -14,3 +14,7 @@ bench-trainer: $(READY) $(PEERS)/trl/.ready ## Training against TRL's SFTTrainer
 .PHONY: bench-preemption
 bench-preemption: $(READY) ## One training killed 20 times: the bytes of an undisturbed one, steps repeated (3 minutes)
 	$(BIN)/python -m tests.bench.bench_preemption
+
+.PHONY: bench-workers
+bench-workers: $(READY) ## The same shards scored by one selector-worker and by two, 1 thread each (5 minutes)
+	BALDISTILL_DATA=$(BALDISTILL_DATA) $(BIN)/python -m tests.bench.bench_workers
