@@ -17,14 +17,14 @@ from baldistill.student.quiet import quiet_transformers
 
 
 def answer(asked: dict[str, Any]) -> dict[str, list[float]]:
-    """Return how far each written answer is from what is greedy here in float32, and each right one's NLL in bfloat16."""
+    """Return how far each written answer is from what is greedy here in float32, and the NLL in bfloat16 of those not empty."""
     torch.set_num_threads(asked["threads"])
     stop_ids = torch.tensor(asked["stop_ids"])
     model = _load(asked, dtype=torch.float32)
     gaps = [_gap(model, prompt, ids, stop_ids=stop_ids, ended=ended) for prompt, ids, ended in asked["written"]]
     del model
     model = _load(asked, dtype=torch.bfloat16)
-    return {"gaps": gaps, "nll": [_nll(model, prompt, target) for prompt, target in asked["answers"]]}
+    return {"gaps": gaps, "nll": [_nll(model, prompt, ids) for prompt, ids, _ in asked["written"] if ids]}
 
 
 def _load(asked: dict[str, Any], *, dtype: torch.dtype) -> Any:
@@ -47,9 +47,10 @@ def _gap(model: Any, prompt: Sequence[int], ids: Sequence[int], *, stop_ids: Ten
     return float(gaps.max())
 
 
-def _nll(model: Any, prompt: Sequence[int], target: Sequence[int]) -> float:
-    logits = _logits(model, [*prompt, *target])[len(prompt) - 1 : -1]
-    return float(torch.nn.functional.cross_entropy(logits, torch.tensor(target)))
+def _nll(model: Any, prompt: Sequence[int], ids: Sequence[int]) -> float:
+    """Return the mean over tokens, in nats."""
+    logits = _logits(model, [*prompt, *ids])[len(prompt) - 1 : -1]
+    return float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids)))
 
 
 @torch.inference_mode()
