@@ -53,6 +53,7 @@ include tests/bench/gateway.mk
 include k8s/k8s.mk
 include k8s/monitoring.mk
 include tests/bench/peers/peers.mk
+include tests/clients/clients.mk
 
 check: lint types imports proto-check test-unit test-contracts ## All that is checked without a student model: what CI asks first
 
