@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from scripts.monitoring.frame import choice, sections, titled
-from scripts.monitoring.panels import Described, Panels, Query, lines, number, rows
+from scripts.monitoring.panels import Described, Panels, Query, lines, number, rows, states
 
 UID = "baldistill-budget-spend"
 
@@ -53,6 +53,15 @@ def _left() -> Panels:
                 title="Unknown calls", about="Booked at the bound, as nobody knows their end.", unit="short", span=6
             ),
             Query(expr=f"sum({_B}_unknown_calls{{{_RUNS}}})", legend="unknown"),
+        ),
+        states(
+            Described(
+                title="Soft thresholds",
+                about="The highest of 50, 80 and 100 % that a tenant's own budget has come to; when: `budget history`.",
+                unit="percentunit",
+                span=24,
+            ),
+            Query(expr=f"{_B}_threshold_ratio{{{_TENANTS}}}", legend="{{tenant}} {{unit}}"),
         ),
     ]
 

@@ -30,6 +30,7 @@ from services.teacher_gateway.purchase_metrics import (
     CountedPurchases,
     report_burn,
     report_examples,
+    report_gate,
     report_queue,
     report_stages,
 )
@@ -79,6 +80,7 @@ def compose(settings: TeacherGatewaySettings, process: Process) -> Serving:
     outcomes = DomainOutcomes(connections.engine, connections.store)
     report_budgets(process.metrics, budgets)
     report_burn(process.metrics, budgets, BurnRates(time.monotonic))
+    report_gate(process.metrics, lambda: gateway.budgets_are_open() if turn.is_ours else None)
     report_examples(process.metrics, lambda: outcomes.read(most_runs=MOST_DETAILED_RUNS) if turn.is_ours else {})
     report_stages(process.metrics, lambda: read_stage_spending(connections.engine) if turn.is_ours else [])
     report_queue(process.metrics, queued=gateway.queued_calls, open_circuits=gateway.open_circuits)

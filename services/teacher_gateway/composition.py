@@ -124,6 +124,10 @@ class TeacherGateway:
             add=teacher_gateway_pb2_grpc.add_TeacherGatewayServiceServicer_to_server,
         )
 
+    def budgets_are_open(self) -> bool:
+        """Tell whether any budget may be used. Raises DependencyUnavailable."""
+        return self._budget_gate.read().is_open
+
     def queued_calls(self) -> int:
         """Return how many calls of this process wait for a slot of their key."""
         return self._desk.queued()

@@ -11,6 +11,8 @@ from typing import Protocol
 from baldistill.telemetry.declarations import Sample
 from baldistill.telemetry.metrics import (
     BUDGET_BURN,
+    BUDGET_THRESHOLD,
+    BUDGETS_UP,
     GATEWAY_ACCEPTED,
     GATEWAY_CALL_DURATION,
     GATEWAY_CALLS,
@@ -28,6 +30,7 @@ from baldistill.telemetry.metrics import (
 from baldistill.telemetry.observers import BudgetReading
 from baldistill.telemetry.process_metrics import ProcessMetrics
 from services.teacher_gateway.ledger.holds import Booking
+from services.teacher_gateway.ledger.thresholds import threshold_reached
 from services.teacher_gateway.ports import CallResult
 
 _NANO = 1e-9
@@ -129,14 +132,34 @@ def example_samples(outcomes: Mapping[tuple[str, str], Mapping[str, DomainOutcom
 
 
 def report_burn(metrics: ProcessMetrics, budgets: Callable[[], Sequence[BudgetReading]], rates: BurnRates) -> None:
-    """Report burn rates. budgets: empty where another replica reports; raises while the ledger is away."""
+    """Report burn rates and soft thresholds. budgets: empty where another replica reports; raises while the ledger is away."""
     alone = threading.Lock()
 
     def read() -> Iterable[Sample]:
         with alone:
-            return rates.of(budgets())
+            readings = budgets()
+            return [*rates.of(readings), *threshold_samples(readings)]
 
-    metrics.measure([BUDGET_BURN], read)
+    metrics.measure([BUDGET_BURN, BUDGET_THRESHOLD], read)
+
+
+def threshold_samples(readings: Sequence[BudgetReading]) -> Iterable[Sample]:
+    """Return how far each budget with a ceiling has come."""
+    for one in readings:
+        if one.limit is not None:
+            percent = threshold_reached(spent=one.spent, ceiling=one.limit)
+            unit = "usd" if one.unit == "nano_usd" else one.unit
+            yield Sample(metric=BUDGET_THRESHOLD, value=percent / 100, labels=(one.tenant, one.run, unit))
+
+
+def report_gate(metrics: ProcessMetrics, is_open: Callable[[], bool | None]) -> None:
+    """Report the gate before all budgets. is_open: None where another replica reports; raises while the ledger is away."""
+
+    def read() -> Iterable[Sample]:
+        stands = is_open()
+        return [] if stands is None else [Sample(metric=BUDGETS_UP, value=stands)]
+
+    metrics.measure([BUDGETS_UP], read)
 
 
 def report_examples(

@@ -236,6 +236,20 @@ BUDGET_BURN = Metric(
     " `remaining_usd` by this is the hours that are left. Absent where the budget has been read once only.",
     labels=(_TENANT, _RUN),
 )
+_BUDGET_UNIT = Label(name="unit", bound="calls, tokens, usd", most=3)
+BUDGET_THRESHOLD = Metric(
+    name="baldistill_teacher_gateway_budget_threshold_ratio",
+    kind=Kind.GAUGE,
+    help="The highest soft threshold of a budget's ceiling (0.5, 0.8, 1) that its spending has come to, 0 below the first;"
+    " absent where there is no ceiling. When it was reached is in the audit trail (`budget history`).",
+    labels=(_TENANT, _RUN, _BUDGET_UNIT),
+    most_series=3 * (MOST_REPORTED_TENANTS + MOST_REPORTED_RUNS),
+)
+BUDGETS_UP = Metric(
+    name="baldistill_teacher_gateway_budgets_up",
+    kind=Kind.GAUGE,
+    help="1 where budgets may be used, 0 while all are frozen: the database was restored, or an operator said so.",
+)
 _CALL_OUTCOME = Label(
     name="outcome",
     bound="how a call was booked: answered, answered_without_usage, lost, never_sent, http_<status>",
@@ -349,6 +363,8 @@ METRICS: tuple[Metric, ...] = (
     LAUNCHER_JOB_DURATION,
     *BUDGETS.values(),
     BUDGET_BURN,
+    BUDGET_THRESHOLD,
+    BUDGETS_UP,
     GATEWAY_CALLS,
     GATEWAY_TOKENS,
     GATEWAY_CALL_DURATION,

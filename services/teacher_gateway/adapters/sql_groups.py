@@ -32,6 +32,7 @@ from services.teacher_gateway.adapters.sql_group_reserves import (
 from services.teacher_gateway.adapters.sql_holds import book_one, finding_holds, holds_found, mark_sent
 from services.teacher_gateway.adapters.sql_settlement import windows_of_hold
 from services.teacher_gateway.adapters.sql_tables import HOLDS
+from services.teacher_gateway.adapters.sql_thresholds import note_thresholds
 from services.teacher_gateway.adapters.sql_window_directory import WindowDirectory
 from services.teacher_gateway.errors import BudgetMissing
 from services.teacher_gateway.ledger.budgets import BudgetPath
@@ -167,7 +168,7 @@ class LedgerGroups:
         asked = self._asked(connection, group, results, now_ms=now_ms)
         everything = [request for one in asked.values() for request in one]
         windows = self._windows_of(asked.values(), holds.values())
-        reading = _read_locked(connection, windows, everything)
+        reading = before = _read_locked(connection, windows, everything)
         plan = plan_bookings(_bookings(group, holds, results))
         results |= {place: booking.state for place, (_, booking) in plan.together.items()}
         writes = ending_together(plan, now_ms=now_ms)
@@ -183,6 +184,7 @@ class LedgerGroups:
             reading = reading.after(plan)
         outcomes = iter(self._reserve(connection, everything, reading, writes, now_ms=now_ms))
         results |= {place: [next(outcomes) for _ in one] for place, one in asked.items()}
+        note_thresholds(connection, before.standing, reading.standing, now_ms=now_ms)
         return [results[place] for place in range(len(group))]
 
     def _reserve(

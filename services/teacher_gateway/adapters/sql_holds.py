@@ -13,6 +13,7 @@ from services.teacher_gateway.adapters.sql_budgets import find_budget, record
 from services.teacher_gateway.adapters.sql_counters import Shift, lock_windows, negated, shift_windows
 from services.teacher_gateway.adapters.sql_settlement import WINDOW_COLUMNS, bound_of, settle, windows_of_hold
 from services.teacher_gateway.adapters.sql_tables import GATE, HOLDS, REPLIES, WINDOWS
+from services.teacher_gateway.adapters.sql_thresholds import note_thresholds
 from services.teacher_gateway.ledger.budgets import BudgetPath, BudgetState
 from services.teacher_gateway.ledger.gate import GateState
 from services.teacher_gateway.ledger.holds import Attempt, Booking, HoldState
@@ -115,9 +116,12 @@ def attempts_of(connection: Connection, path: BudgetPath) -> list[Attempt]:
 def _sweep(connection: Connection, owner_id: str, *conditions: ColumnElement[bool], outcome: str, now_ms: int) -> int:
     wanted = select(HOLDS).where(HOLDS.c.owner_id == owner_id, *conditions).order_by(HOLDS.c.hold_id)
     holds = connection.execute(wanted).mappings().all()
-    if holds:
-        lock_windows(connection, (window_id for hold in holds for window_id in windows_of_hold(hold)))
-    return sum(_sweep_locked(connection, hold, outcome=outcome, now_ms=now_ms) for hold in holds)
+    if not holds:
+        return 0
+    before = lock_windows(connection, (window_id for hold in holds for window_id in windows_of_hold(hold)))
+    swept = sum(_sweep_locked(connection, hold, outcome=outcome, now_ms=now_ms) for hold in holds)
+    note_thresholds(connection, before, lock_windows(connection, before), now_ms=now_ms)
+    return swept
 
 
 def _sweep_locked(connection: Connection, hold: Mapping[Any, Any], *, outcome: str, now_ms: int) -> bool:

@@ -15,6 +15,7 @@ from services.teacher_gateway.adapters.sql_budgets import find_budget, lock_budg
 from services.teacher_gateway.adapters.sql_counters import Shift, lock_windows, shift_windows
 from services.teacher_gateway.adapters.sql_gate import lock_gate, open_gate
 from services.teacher_gateway.adapters.sql_tables import BUDGETS, WINDOWS
+from services.teacher_gateway.adapters.sql_thresholds import note_thresholds
 from services.teacher_gateway.errors import CallsUnderWay, NotFrozen
 from services.teacher_gateway.ledger.budgets import NOTHING, UNITS, Amounts, BudgetPath, BudgetState, Scope
 from services.teacher_gateway.ledger.granting import Standing, plus
@@ -68,6 +69,8 @@ class _Reconciliation:
         for path, more in added.items():
             if more != NOTHING:
                 self._add(budgets[path], windows[path], more, closes=path in closing)
+        after = lock_windows(self._connection, standing)
+        note_thresholds(self._connection, standing, after, now_ms=self._now_ms)
         corrections = [
             Correction(
                 figure=figure,

@@ -18,6 +18,7 @@ from services.teacher_gateway.purchase_metrics import (
     example_samples,
     report_burn,
     report_examples,
+    report_gate,
     report_queue,
     report_stages,
 )
@@ -119,3 +120,29 @@ def test_of_many_domains_those_with_most_examples_are_shown() -> None:
 def test_the_line_and_the_teachers_left_alone_are_shown(metrics: ProcessMetrics) -> None:
     report_queue(metrics, queued=lambda: 3, open_circuits=lambda: ["http://t/v1"])
     assert seen(metrics) == {"queued_calls": 3, "open_circuits_number": 1}
+
+
+def test_the_highest_soft_threshold_that_a_budget_has_come_to_is_shown(metrics: ProcessMetrics) -> None:
+    def calls(spent: int, limit: int | None, run: str) -> BudgetReading:
+        return BudgetReading(tenant="acme", run=run, unit="calls", limit=limit, spent=spent, held=9, unknown=0)
+
+    readings = [calls(49, 100, "below"), calls(50, 100, "half"), calls(99, 100, "most"), calls(7, 7, "all")]
+    report_burn(
+        metrics, lambda: [*readings, calls(5, None, "unlimited"), calls(0, 0, "nothing")], BurnRates(lambda: 0.0)
+    )
+    shown = {name: value for name, value in seen(metrics).items() if name.startswith("budget_threshold_ratio")}
+    assert shown == {
+        "budget_threshold_ratio|below|acme|calls": 0.0,
+        "budget_threshold_ratio|half|acme|calls": 0.5,
+        "budget_threshold_ratio|most|acme|calls": 0.8,
+        "budget_threshold_ratio|all|acme|calls": 1.0,
+        "budget_threshold_ratio|nothing|acme|calls": 0.0,
+    }
+
+
+@pytest.mark.parametrize(("is_open", "shown"), [(True, 1.0), (False, 0.0), (None, None)])
+def test_the_gate_before_all_budgets_is_shown_by_one_replica(
+    metrics: ProcessMetrics, is_open: bool | None, shown: float | None
+) -> None:
+    report_gate(metrics, lambda: is_open)
+    assert seen(metrics).get("budgets_up") == shown
