@@ -34,12 +34,12 @@ _RUNS = itertools.count(1)
 
 
 @contextmanager
-def provider_running(seen: Path) -> Iterator[str]:
-    """Run a provider in a thread of its own; yield its base URL."""
+def provider_running(seen: Path, *, latency_s: float = 0.0) -> Iterator[str]:
+    """Run a provider in a thread of its own; yield its base URL. latency_s: until it answers."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    server = asyncio.run_coroutine_threadsafe(ChatProvider(seen=seen).listen(0), loop).result()
+    server = asyncio.run_coroutine_threadsafe(ChatProvider(seen=seen, latency_s=latency_s).listen(0), loop).result()
 
     async def close() -> None:
         server.close()
@@ -56,11 +56,16 @@ def provider_running(seen: Path) -> Iterator[str]:
 
 
 class Face:
-    """The gateway's face, and what its ledger and its provider say. url: ends with /v1."""
+    """The gateway's face, and what its ledger and its provider say. url: ends with /v1.
 
-    def __init__(self, folder: Path, url: str, exit_stack: ExitStack) -> None:
+    kind, location: of the database; by default it lies in the folder.
+    """
+
+    def __init__(
+        self, folder: Path, url: str, exit_stack: ExitStack, *, kind: str = "sqlite", location: str = ""
+    ) -> None:
         self._seen = folder / "seen"
-        engine = open_test_database(kind="sqlite", location=str(folder))
+        engine = open_test_database(kind=kind, location=location or str(folder))
         exit_stack.callback(engine.dispose)
         self.gateway: TeacherGateway = build_teacher_gateway(
             store=LocalArtifactStore(folder / "store"),
