@@ -31,6 +31,8 @@ class PendingBookings:
         except RetryableError:
             self.keep(reserved, booking)
             raise
+        # Whatever else went wrong, also a mistake of ours: it is paid for, so the keeper tries it again, at its own pace
+        # (`try_refused_again`). The caller hears of it.
         except Exception:
             with self._lock:
                 self._refused.append((reserved, booking))

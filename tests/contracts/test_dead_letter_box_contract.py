@@ -21,11 +21,6 @@ from services.policy.letters import DeadLetterBox, KeptLetter, kept_letter
 REF = ArtifactRef(key="x.json", sha256="00", size_bytes=1)
 
 
-@pytest.fixture
-def clock() -> StoppedClock:
-    return StoppedClock()
-
-
 @pytest.fixture(params=DATABASE_KINDS)
 def box(request: pytest.FixtureRequest, tmp_path: Path, clock: StoppedClock) -> Iterator[DeadLetterBox]:
     with new_location(request.param, tmp_path) as location:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
@@ -17,25 +16,6 @@ from sqlalchemy import Engine, text
 from baldistill.database.engine import writing
 from baldistill.database.exclusive import exclusively
 from baldistill.database.turns import ReportingTurn
-from baldistill.testing.databases import DATABASE_KINDS, new_location, open_test_database
-
-
-@pytest.fixture(params=DATABASE_KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def location(kind: str, tmp_path: Path) -> Iterator[str]:
-    with new_location(kind, tmp_path) as location:
-        yield location
-
-
-@pytest.fixture
-def engine(kind: str, location: str) -> Iterator[Engine]:
-    engine = open_test_database(kind=kind, location=location)
-    yield engine
-    engine.dispose()
 
 
 def test_one_holds_it_until_its_block_ends_however_it_ends(engine: Engine) -> None:

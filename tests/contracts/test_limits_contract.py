@@ -5,13 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import Engine
 
-from baldistill.testing.databases import DATABASE_KINDS, StoppedClock, new_location, open_test_database
+from baldistill.testing.databases import StoppedClock
 from services.teacher_gateway.adapters.sql_limits import SqlLimitStore
 from services.teacher_gateway.limits.desk import Departure, LimitDesk, Ticket
 from services.teacher_gateway.limits.terms import Demand, KeyLimits, Slot
@@ -41,29 +40,6 @@ while refused < 10:
 print(got, flush=True)
 engine.dispose()
 """
-
-
-@pytest.fixture(params=DATABASE_KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def location(kind: str, tmp_path: Path) -> Iterator[str]:
-    with new_location(kind, tmp_path) as location:
-        yield location
-
-
-@pytest.fixture
-def engine(kind: str, location: str) -> Iterator[Engine]:
-    engine = open_test_database(kind=kind, location=location)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def clock() -> StoppedClock:
-    return StoppedClock()
 
 
 @pytest.fixture

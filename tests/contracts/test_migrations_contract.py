@@ -15,18 +15,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from baldistill.database.engine import open_database, sqlite_url, writing
 from baldistill.database.migrate import migrate
-from baldistill.testing.databases import DATABASE_KINDS, new_location, open_test_database
+from baldistill.testing.databases import DATABASE_KINDS
 from baldistill.testing.postgres_server import drop_database, shared_postgres
 from services.policy.adapters import sql_runs
 from services.teacher_gateway.adapters import sql_limit_tables, sql_paid_answers, sql_tables
-
-
-@pytest.fixture(params=DATABASE_KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    with new_location(request.param, tmp_path) as location:
-        engine = open_test_database(kind=request.param, location=location)
-        yield engine
-        engine.dispose()
 
 
 @pytest.fixture(params=DATABASE_KINDS)

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
 from baldistill.database.engine import reading
 from baldistill.errors import AlreadyThere, InvalidInput, LimitReached, NotKnown
-from baldistill.testing.databases import DATABASE_KINDS, StoppedClock, new_location, open_test_database
+from baldistill.testing.databases import StoppedClock
 from services.policy.adapters.sql_runs import SqlRunRegistry
 from services.policy.adapters.sql_tenants import SqlTenantRegistry
 from services.policy.tenants import TenantRegistry, digest_of, new_token_text
 from tests.contracts.test_run_registry_contract import NEW
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-@pytest.fixture(params=DATABASE_KINDS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    with new_location(request.param, tmp_path) as location:
-        engine = open_test_database(kind=request.param, location=location)
-        yield engine
-        engine.dispose()
 
 
 @pytest.fixture

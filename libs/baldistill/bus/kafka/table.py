@@ -90,6 +90,7 @@ class KafkaTable:
             if asked:
                 try:
                     self._read_to(consumer, consumer.end_offsets(list(consumer.assignment()), timeout_ms=BOOTSTRAP_MS))
+                # Whatever it was, who asked waits on for the next reading; what went wrong is met where this is called.
                 except Exception:
                     with self._lock:
                         self._waiting += asked
