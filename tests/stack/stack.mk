@@ -1,6 +1,6 @@
 # The local stack: real servers and all services on the loopback; chaos over it. Included by the Makefile (BIN, READY).
 
-.PHONY: up down ps logs chaos bench-pipeline
+.PHONY: up down ps logs chaos one-at-a-time bench-pipeline
 
 # DOCKER=1: the servers in containers (compose.yaml); S3_IMAGE names the store's image.
 up: $(READY) ## Start Kafka, MinIO, PostgreSQL, Prometheus and all services here; wait until each is healthy
@@ -28,6 +28,10 @@ logs: $(READY) ## Show the last lines of every log of the local stack (PART=poli
 
 chaos: $(READY) ## Kills, outages, duplicates and delays during whole runs, compared with uninterrupted ones
 	$(BIN)/python -m tests.stack.chaos $(CHAOS)
+
+# ALONE: e.g. --repeats 5 --victims teacher-gateway kafka
+one-at-a-time: $(READY) ## What each process and server that goes away alone costs: seconds, calls (about 11 minutes)
+	$(BIN)/python -m tests.stack.one_at_a_time --repeats 2 $(ALONE)
 
 # PIPELINE: e.g. --only hops
 bench-pipeline: $(READY) ## What the pipeline costs beside student compute, the demo on the stack, how long an event takes (about 20 minutes)
