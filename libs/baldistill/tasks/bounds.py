@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,11 +103,19 @@ def price_of(teacher: TeacherSpec) -> TokenPrice:
 
 def cost_nano_usd(price: TokenPrice, *, prompt_tokens: int, completion_tokens: int) -> int:
     """Return one call's cost in nano-USD, rounded up once."""
-    usd = (
-        Fraction(price.input_usd_per_million_tokens) * prompt_tokens
-        + Fraction(price.output_usd_per_million_tokens) * completion_tokens
-    ) / _TOKENS_PER_PRICE
-    return math.ceil(usd * _NANO_PER_USD)
+    prompt, completion, per = _whole_parts(price)
+    return -(-(prompt * prompt_tokens + completion * completion_tokens) // per)
+
+
+@functools.lru_cache(maxsize=1024)
+def _whole_parts(price: TokenPrice) -> tuple[int, int, int]:
+    """Return nano-USD of a prompt and a completion token as whole parts of one unit, and the parts of a nano-USD."""
+    prompt, completion = (
+        Fraction(usd) * _NANO_PER_USD / _TOKENS_PER_PRICE
+        for usd in (price.input_usd_per_million_tokens, price.output_usd_per_million_tokens)
+    )
+    per = math.lcm(prompt.denominator, completion.denominator)
+    return int(prompt * per), int(completion * per), per
 
 
 def ceiling_nano_usd(usd: Decimal) -> int:
