@@ -75,6 +75,15 @@ class RemoteCorrupt(ArtifactCorrupt):
         self.key = self.expected_sha256 = self.actual_sha256 = ""
 
 
+class RemoteTooOld(PermanentError):
+    """A server does not know this call: it is of an earlier version than who asks."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            f"the server does not know this call, so it is older than this program: upgrade it ({message})"
+        )
+
+
 _ERROR_OF: Mapping[grpc.StatusCode, Callable[[str], BalDistillError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
     grpc.StatusCode.NOT_FOUND: RemoteNotKnown,
@@ -85,7 +94,7 @@ _ERROR_OF: Mapping[grpc.StatusCode, Callable[[str], BalDistillError]] = {
     grpc.StatusCode.PERMISSION_DENIED: RemoteAccessDenied,
     grpc.StatusCode.DATA_LOSS: RemoteCorrupt,
     grpc.StatusCode.CANCELLED: RetryableError,
-    grpc.StatusCode.UNIMPLEMENTED: PermanentError,
+    grpc.StatusCode.UNIMPLEMENTED: RemoteTooOld,
 }
 
 

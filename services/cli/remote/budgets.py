@@ -10,6 +10,7 @@ from pathlib import Path
 
 from baldistill.errors import AlreadyThere
 from baldistill.rpc.client import RpcClient
+from baldistill.rpc.remote_errors import RemoteTooOld
 from baldistill.v1 import teacher_gateway_pb2 as pb
 from baldistill.v1 import teacher_gateway_pb2_grpc
 from services.cli.remote.connection import TOKEN_VARIABLE
@@ -23,7 +24,7 @@ from services.teacher_gateway.ledger.budgets import (
     Ceilings,
     WindowKind,
 )
-from services.teacher_gateway.ledger.gate import Gate
+from services.teacher_gateway.ledger.gate import Gate, GateState
 from services.teacher_gateway.ledger.history import BudgetEvent
 from services.teacher_gateway.ledger.reconciling import ProviderFigure, Reconciled
 from services.teacher_gateway.servers.gate_messages import figure_message, gate_of, reconciled_of
@@ -83,7 +84,11 @@ class GatewayAccess:
         self.stub.UpdateBudget(pb.UpdateBudgetRequest(path=_message(path), reopen=True))
 
     def gate(self) -> Gate:
-        return gate_of(self.stub.GetBudgetGate(pb.GetBudgetGateRequest()).gate)
+        try:
+            return gate_of(self.stub.GetBudgetGate(pb.GetBudgetGateRequest()).gate)
+        except RemoteTooOld:
+            # A gateway from before the gate has none that could be closed.
+            return Gate(state=GateState.OPEN, reason="", changed_at_ms=0)
 
     def freeze_all(self, *, reason: str) -> Gate:
         return gate_of(self.stub.SetBudgetGate(pb.SetBudgetGateRequest(closed=True, reason=reason)).gate)
