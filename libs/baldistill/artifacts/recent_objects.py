@@ -17,7 +17,9 @@ from baldistill.artifacts.keys import content_digits
 REMEMBERED_S = 30.0
 # Bounds memory. One manifest or spec has about 1 to 20 kB.
 MAX_OBJECT_BYTES = 64 << 10
-_MAX_BYTES = 32 << 20
+_MAX_BYTES = 8 << 20
+# What Python keeps beside an object's bytes and the characters of its key: headers, a tuple, a float, a place in a dict.
+_OVERHEAD_BYTES = 350
 
 
 class RecentObjects:
@@ -54,7 +56,7 @@ class RecentObjects:
             self._remove(key)
             lapses_at_s = float("inf") if content_digits(key) else self._clock() + self._remembered_s
             self._objects[key] = (lapses_at_s, data)
-            self._size_bytes += len(data)
+            self._size_bytes += _size_of(key, data)
             while self._size_bytes > _MAX_BYTES:
                 self._remove(next(iter(self._objects)))
 
@@ -67,4 +69,8 @@ class RecentObjects:
     def _remove(self, key: str) -> None:
         found = self._objects.pop(key, None)
         if found is not None:
-            self._size_bytes -= len(found[1])
+            self._size_bytes -= _size_of(key, found[1])
+
+
+def _size_of(key: str, data: bytes) -> int:
+    return len(data) + len(key) + _OVERHEAD_BYTES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from baldistill.artifacts.recent_objects import RecentObjects
@@ -61,14 +63,21 @@ def test_what_is_made_anew_elsewhere_is_not_remembered(recent: RecentObjects, ke
 def test_big_objects_are_not_remembered_and_the_oldest_go_first(recent: RecentObjects) -> None:
     recent.put(KEY, b"x" * ((64 << 10) + 1))
     assert recent.get(KEY) is None
-    for number in range(600):
+    for number in range(200):
         recent.put(f"tenants/acme/{number}.json", b"x" * (64 << 10))
-    assert [recent.get(f"tenants/acme/{number}.json") is None for number in (0, 87, 88, 599)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    found = [recent.get(f"tenants/acme/{number}.json") is not None for number in range(200)]
+    # 8 MiB hold 128 of them but for their keys.
+    assert found == [False] * 73 + [True] * 127
+
+
+def test_what_small_objects_take_beside_their_bytes_counts(recent: RecentObjects) -> None:
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(40_000):
+        recent.put(f"tenants/acme/runs/r{number // 100}/stage-01/rationales/{number}.json", b"%200d" % number)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 6 << 20 < after - before < 10 << 20
 
 
 def test_a_folder_is_forgotten_alone(recent: RecentObjects) -> None:
