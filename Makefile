@@ -80,8 +80,8 @@ test: check k8s-check ## Everything that must be green
 bench-plan: $(READY) ## Planning over a million rows: speed, growth, memory
 	$(BIN)/python -m tests.bench.bench_plan
 
-bench-selector: $(READY) ## Scoring candidates against the textbook's and the authors' way, on real data (an hour; --items for less)
-	$(BIN)/python -m tests.bench.bench_selector
+bench-selector: $(READY) ## Scoring candidates against the textbook's and the authors' way, on real data; SELECTOR=--growth for growth (an hour; SELECTOR="--items 16" for less)
+	$(BIN)/python -m tests.bench.bench_selector $(SELECTOR)
 
 lock: $(READY) ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile pyproject.toml --extra cluster --extra gateway --extra kubernetes --extra model --extra plots --extra dev --upgrade --generate-hashes --no-header --quiet --python $(BIN)/python -o requirements.lock

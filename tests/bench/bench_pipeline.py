@@ -6,6 +6,7 @@
    of how many (plans, scores, selections, annotations, batches, metrics, adapters).
 3. `event_hop_p99_ms`: the event chain without student compute (tests/bench/pipeline/chain.py), first one run at a time, then
    several at once, which have the processors to share. `memory_growth_percent`: of these services, over the second half.
+4. Only where asked for (`--only memory`): the same in eight shares, resident MiB after each; whether memory levels off.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.bench.pipeline.chain import measure_chain
+from tests.bench.pipeline.chain import measure_chain, measure_memory
 from tests.bench.pipeline.whole_runs import run_embedded, run_on_stack, taken_on
 
 _MEASUREMENTS = ("overhead", "stack", "hops")
+_MEMORY = "memory"
+_SHARES = 8
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -75,6 +78,20 @@ def measure_hops(folder: Path, *, facts: int, at_once: Sequence[int]) -> dict[st
     return values
 
 
+def measure_levels(folder: Path, *, facts: int) -> dict[str, Any]:
+    """Measure memory share after share; `..._last_quarter_percent` is the growth of all services over the last two of eight."""
+    totals: list[float] = []
+    for number, resident in enumerate(measure_memory(folder, facts=facts, shares=_SHARES)):
+        totals.append(sum(resident.values()))
+        _say(f"after share {number} of {_SHARES}", {name: f"{mib:.1f}" for name, mib in resident.items()})
+    first, last = (100 * (totals[to] / totals[to - _SHARES // 4] - 1) for to in (_SHARES // 4, _SHARES))
+    return {
+        "facts": facts,
+        "memory_growth_first_quarter_percent": round(first, 1),
+        "memory_growth_last_quarter_percent": round(last, 1),
+    }
+
+
 def main() -> None:
     """Measure and print the result line last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -88,7 +105,9 @@ def main() -> None:
         metavar="RUNS",
         help="runs at work at once, one after the other",
     )
-    parser.add_argument("--only", choices=_MEASUREMENTS, help="one measurement; `stack` runs the spec embedded as well")
+    parser.add_argument(
+        "--only", choices=(*_MEASUREMENTS, _MEMORY), help="one measurement; `stack` runs the spec embedded as well"
+    )
     parser.add_argument("--folder", type=Path, help="keep the embedded run here, and take the one that is here")
     arguments = parser.parse_args()
     wanted = _MEASUREMENTS if arguments.only is None else (arguments.only,)
@@ -98,6 +117,8 @@ def main() -> None:
             values |= compare_whole_runs(arguments.spec, folder, on_stack="stack" in wanted)
         if "hops" in wanted:
             values |= measure_hops(folder / "chain", facts=arguments.facts, at_once=arguments.at_once)
+        if _MEMORY in wanted:
+            values |= measure_levels(folder / "levels", facts=arguments.facts)
     sys.stdout.write("RESULT " + " ".join(f"{name}={value}" for name, value in values.items()) + "\n")
 
 

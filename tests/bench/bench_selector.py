@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from baldistill.datasets.examples import Example
 from baldistill.specs.frozen import FrozenRun
+from tests.bench.selector_growth import POINTS, measure_growth, measure_point
 from tests.bench.selector_student import ROOT, frozen_run, items_of, trained_student
 
 if TYPE_CHECKING:
@@ -168,8 +169,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=1, help="times that every side is measured")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument(
+        "--growth", action="store_true", help="instead: growth with rows at once, length and pool (5 minutes)"
+    )
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--point", type=int, choices=range(len(POINTS)), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.point is not None:
+        print(json.dumps(measure_point(POINTS[arguments.point], threads=arguments.threads)))
+        return
     if arguments.side:
         print(json.dumps(measure(arguments.side, items=arguments.items, threads=arguments.threads)))
         return
@@ -177,6 +185,10 @@ def main() -> None:
     from baldistill.student.demo_student import DEMO_STUDENT
 
     trained_student(resolve_base_model(DEMO_STUDENT))
+    if arguments.growth:
+        grown = measure_growth(threads=arguments.threads)
+        print("RESULT " + " ".join(f"{name}={value:.4g}" for name, value in grown.items()))
+        return
     measured: dict[str, list[dict[str, Any]]] = {side: [] for side in arguments.sides}
     for _ in range(arguments.turns):
         for side in arguments.sides:

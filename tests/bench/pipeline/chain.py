@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,21 @@ def measure_chain(folder: Path, *, facts: int, at_once: Sequence[int]) -> ChainF
             for number, used in used_s.items()
         },
     )
+
+
+def measure_memory(folder: Path, *, facts: int, shares: int) -> Iterator[Mapping[str, float]]:
+    """Send `facts` facts in so many shares, four runs at once. Yield each service's resident MiB at the beginning and after each."""
+    student = build_tiny_student(folder / "student")
+    with (
+        Workload(folder / "workload", student=student) as workload,
+        StackHome(folder / "stack", services=SERVICES) as home,
+    ):
+        load = _Load(home, workload, specs=folder / "specs")
+        load.warm_up()
+        yield _resident_mib(home)
+        for _ in range(shares):
+            load.send(-(-facts // (shares * STAGES * FACTS_A_STAGE)), at_once=4)
+            yield _resident_mib(home)
 
 
 class _Load:
