@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from baldistill.artifacts.ports import ArtifactStore, Manifest
 from baldistill.datasets.examples import Example
@@ -28,6 +28,10 @@ from baldistill.errors import PermanentError, RetryableError
 from baldistill.runtime.launching import JobStopped, ShouldStop
 from baldistill.specs.frozen import FrozenRun
 from services.trainer.evaluation.item_choice import choose_test_items
+
+if TYPE_CHECKING:
+    from baldistill.student.decoding import Written
+    from baldistill.student.loading import Student
 
 # Enough to tell a wrong adapter, prompt or tokenizer; long answers of many items take minutes.
 _NEW_TOKENS = 24
@@ -133,11 +137,9 @@ def check_parity(
 def _ours(store: ArtifactStore, frozen: FrozenRun, student: Manifest, *, items: int, should_stop: ShouldStop) -> _Ours:
     # Deferred: torch takes seconds to import. What is loaded here is freed before the other process loads the same.
     from baldistill.student.files import adapter_files
-    from baldistill.student.generation import generate_greedily
     from baldistill.student.loading import load_student
     from baldistill.student.precision import StudentDtype, begin_student_compute
     from baldistill.student.rendering import render_prompt
-    from baldistill.student.scoring import mean_target_nll
     from baldistill.student.trained import open_base
 
     begin_student_compute(threads=frozen.spec.threads)
@@ -145,36 +147,47 @@ def _ours(store: ArtifactStore, frozen: FrozenRun, student: Manifest, *, items: 
     dataset = load_dataset(store, tenant=spec.tenant, name=frozen.dataset.name, version=frozen.dataset.version)
     chosen = choose_test_items(iter_examples(store, dataset.test), seed=spec.seed, total=items)
     base, adapter = open_base(frozen, store), adapter_files(store, student)
-    ours = load_student(base, dtype=StudentDtype.FLOAT32, adapter=adapter)
-    prompts = [render_prompt(frozen, ours.tokenizer, text=one.input, room_for=_NEW_TOKENS)[0] for one in chosen]
-    size = spec.evaluation.batch_size
-
-    def stop_where_asked(_answered: int) -> None:
-        if should_stop():
-            raise JobStopped
-
-    written = generate_greedily(
-        ours, prompts, max_new_tokens=_NEW_TOKENS, batch_size=size, on_answered=stop_where_asked
-    )
-    stop_ids = sorted(ours.stop_ids)
-    del ours
+    in_float32 = load_student(base, dtype=StudentDtype.FLOAT32, adapter=adapter)
+    prompts = [render_prompt(frozen, in_float32.tokenizer, text=one.input, room_for=_NEW_TOKENS)[0] for one in chosen]
+    written = _write(in_float32, prompts, rows_at_once=spec.evaluation.batch_size, should_stop=should_stop)
+    stop_ids = sorted(in_float32.stop_ids)
+    del in_float32
     in_bfloat16 = load_student(base, dtype=StudentDtype.BFLOAT16, adapter=adapter)
+    pairs = [(prompt, one.token_ids) for prompt, one in zip(prompts, written, strict=True) if one.token_ids]
     return _Ours(
         items=chosen,
         written=[
             (prompt, one.token_ids, not one.hit_length_limit) for prompt, one in zip(prompts, written, strict=True)
         ],
-        nll=mean_target_nll(
-            in_bfloat16,
-            [(prompt, one.token_ids) for prompt, one in zip(prompts, written, strict=True) if one.token_ids],
-            batch_size=size,
-        ),
+        nll=_likelihoods(in_bfloat16, pairs, rows_at_once=spec.evaluation.batch_size),
         stop_ids=stop_ids,
         base=base.folder,
     )
 
 
-def _in_fresh_process(asked: dict[str, Any], *, should_stop: ShouldStop) -> dict[str, list[float]]:
+def _write(
+    student: Student, prompts: Sequence[Sequence[int]], *, rows_at_once: int, should_stop: ShouldStop
+) -> list[Written]:
+    from baldistill.student.generation import generate_greedily
+
+    def stop_where_asked(_answered: int) -> None:
+        if should_stop():
+            raise JobStopped
+
+    return generate_greedily(
+        student, prompts, max_new_tokens=_NEW_TOKENS, batch_size=rows_at_once, on_answered=stop_where_asked
+    )
+
+
+def _likelihoods(
+    student: Student, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, rows_at_once: int
+) -> list[float]:
+    from baldistill.student.scoring import mean_target_nll
+
+    return mean_target_nll(student, pairs, batch_size=rows_at_once)
+
+
+def _in_fresh_process(asked: dict[str, Any], *, should_stop: ShouldStop) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="baldistill-") as scratch:
         question, reply, log = (Path(scratch) / name for name in ("asked.json", "reply.json", "log.txt"))
         question.write_text(json.dumps(asked))
@@ -186,7 +199,7 @@ def _in_fresh_process(asked: dict[str, Any], *, should_stop: ShouldStop) -> dict
                 process.kill()
         if process.returncode != 0:
             raise ParityUnknown(code=process.returncode, said=log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:])
-        found: dict[str, list[float]] = json.loads(reply.read_text())
+        found: dict[str, Any] = json.loads(reply.read_text())
         return found
 
 

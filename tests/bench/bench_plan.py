@@ -11,7 +11,6 @@ import argparse
 import itertools
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from baldistill.specs.methods import PRESETS
 from services.policy.planning import plan_all_stages, rows_to_select
 from services.selector.candidates import group_of, wanted_by_group
 from services.selector.sampling import random_rank, smallest_per_group
+from tests.bench.peak_memory import peak_mib
 
 SIZES = (125_000, 250_000, 500_000, 1_000_000)
 DOMAINS = 1_000
@@ -102,8 +102,7 @@ def measure(root: Path, pool: ArtifactRef) -> Measurement:
         count_s=counted - started,
         plan_s=planned - counted,
         select_s=selected - planned,
-        # Linux counts ru_maxrss in KiB, macOS in bytes.
-        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
+        peak_mib=peak_mib(),
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from baldistill.datasets.examples import Example
 from baldistill.specs.frozen import FrozenRun
+from tests.bench.peak_memory import peak_mib
 from tests.bench.selector_growth import POINTS, measure_growth, measure_point
 from tests.bench.selector_student import ROOT, frozen_run, items_of, trained_student
 
@@ -141,9 +141,7 @@ def measure(side: str, *, items: int, threads: int) -> dict[str, Any]:
         result = ways[way](frozen, own)
         seconds[name] = time.perf_counter() - began
         scored |= {one.example_id: asdict(score) for one, score in zip(own, result, strict=True)}
-    # Linux counts ru_maxrss in KiB, macOS in bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return {"seconds": seconds, "peak_mib": peak, "scored": scored}
+    return {"seconds": seconds, "peak_mib": peak_mib(), "scored": scored}
 
 
 def measure_apart(side: str, *, items: int, threads: int) -> dict[str, Any]:

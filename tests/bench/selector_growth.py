@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from statistics import linear_regression
 from typing import Any
 
 from baldistill.datasets.examples import Example
+from tests.bench.peak_memory import peak_mib
 from tests.bench.selector_student import ROOT, frozen_run, items_of, trained_student
 
 # Short answers: what grows is to be seen, not how long a student writes.
@@ -77,9 +77,7 @@ def measure_point(point: Point, *, threads: int) -> dict[str, float]:
         score_examples(student, frozen, shard, on_scored=lambda _done: None)
     seconds = time.perf_counter() - began
     prompts = [render_prompt(frozen, student.tokenizer, text=one.input, room_for=2048)[0] for one in items]
-    # Linux counts ru_maxrss in KiB, macOS in bytes.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return {"seconds": seconds, "peak_mib": peak, "prompt_tokens": float(sum(map(len, prompts)))}
+    return {"seconds": seconds, "peak_mib": peak_mib(), "prompt_tokens": float(sum(map(len, prompts)))}
 
 
 def measure_growth(*, threads: int) -> dict[str, float]:

@@ -52,6 +52,7 @@ def put_clocks() -> None:
     """Put clocks on what computes with a student or waits for a teacher."""
     import services.selector.adapters.torch_scorer as scorer
     import services.trainer.examining as examining
+    import services.trainer.parity as parity
     import services.trainer.training as training
     from services.teacher_gateway.adapters.openai_teacher import OpenAITeacher
     from services.teacher_gateway.adapters.protocol_teacher import ProtocolTeacher
@@ -60,12 +61,29 @@ def put_clocks() -> None:
     _put_clock(training, "train_adapter", "train")
     _put_clock(examining, "answer_texts", "evaluate")
     _put_clock(examining, "mean_target_nll", "evaluate")
+    _put_clock(parity, "_write", "check")
+    _put_clock(parity, "_likelihoods", "check")
+    _note_fresh_process(parity)
     for teacher in (OpenAITeacher, ProtocolTeacher):
         _put_clock(teacher, "complete", "teacher")
 
 
 def _put_clock(owner: object, name: str, kind: str) -> None:
     setattr(owner, name, clocked(kind, getattr(owner, name)))
+
+
+def _note_fresh_process(parity: Any) -> None:
+    """Count the forward passes of the process that loads the exported student; its imports and loading are no useful work."""
+    ask = parity._in_fresh_process
+
+    def with_note(*arguments: Any, **named: Any) -> Any:
+        reply = ask(*arguments, **named)
+        now_s = time.monotonic()
+        with _LOCK:
+            _INTERVALS.append(("check", now_s - reply["computing_s"], now_s))
+        return reply
+
+    parity._in_fresh_process = with_note
 
 
 def gaps_s(intervals: list[tuple[float, float]], *, began_s: float, ended_s: float) -> dict[str, float]:
