@@ -1,6 +1,8 @@
 """Runs what is missing of the study and writes docs/results.md. Stop it at any time: the same command goes on.
 
 python -m tests.experiments.run --data ../shared/data --home .baldistill/experiments [--only trec_lt] [--cells 2]
+
+Each run takes one core. Two at once on two cores, each with a home of its own: --share 1/2 --home A, and --share 2/2 --home B.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from baldistill.datasets.storage import latest_version
 from baldistill.errors import BalDistillError
+from services.cli.comparing.grid import Cell
 from services.cli.comparing.working import CellWork
 from services.cli.home import Home
 from tests.experiments.kept_results import KeptResult, spec_digest
@@ -22,6 +27,26 @@ from tests.experiments.preparation import TENANT, prepare
 from tests.experiments.study import Experiment, experiments
 
 _PATIENCE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which cells this process runs: every `of_all`-th one from the `number`-th (counted from 1)."""
+
+    number: int
+    of_all: int
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """Read "1/2". Raises ArgumentTypeError, which argparse shows."""
+        number, slash, of_all = text.partition("/")
+        if not (slash and number.isdecimal() and of_all.isdecimal() and 1 <= int(number) <= int(of_all)):
+            raise argparse.ArgumentTypeError(f"'{text}' is no share; write the first of two as 1/2")
+        return cls(int(number), int(of_all))
+
+    def of(self, cells: Sequence[Cell]) -> Sequence[Cell]:
+        """Return this share of the cells, in their order."""
+        return cells[self.number - 1 :: self.of_all]
 
 
 def main() -> int:
@@ -36,7 +61,9 @@ def main() -> int:
             for experiment in experiments(arguments.only):
                 if left == 0:
                     break
-                done, lost = run_experiment(experiment, home=home, data=arguments.data, at_most=left)
+                done, lost = run_experiment(
+                    experiment, home=home, data=arguments.data, share=arguments.share, at_most=left
+                )
                 failed += lost
                 left = None if left is None else left - done
     except BalDistillError as error:
@@ -47,9 +74,11 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def run_experiment(experiment: Experiment, *, home: Home, data: Path, at_most: int | None) -> tuple[int, list[str]]:
-    """Run at most so many of an experiment's missing cells. Return how many were run, and which have no result."""
-    missing = [cell for cell in experiment.cells() if experiment.kept(cell) is None][:at_most]
+def run_experiment(
+    experiment: Experiment, *, home: Home, data: Path, share: Share, at_most: int | None
+) -> tuple[int, list[str]]:
+    """Run at most so many of a share's missing cells. Return how many were run, and which have no result."""
+    missing = [cell for cell in share.of(experiment.cells()) if experiment.kept(cell) is None][:at_most]
     if not missing:
         return 0, []
     say(f"{experiment.name}: {len(missing)} cells to run")
@@ -102,6 +131,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the real data")
     parser.add_argument("--home", type=Path, default=Path(".baldistill/experiments"), help="where runs are kept")
     parser.add_argument("--only", action="append", default=[], help="name of an experiment; may be repeated")
+    parser.add_argument("--share", type=Share.parse, default=Share(1, 1), help="the share of this process, e.g. 1/2")
     parser.add_argument("--cells", type=int, default=None, help="run at most so many")
     return parser.parse_args()
 
