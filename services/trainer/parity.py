@@ -10,13 +10,14 @@ to reason first finds a bare answer so unlikely (9 nats a token, seen) that roun
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,17 +112,18 @@ def check_parity(
     Here: our engine over the stored student. There: a new process and `PeftModel.from_pretrained(base, folder)`.
     Raises ParityBroken, ParityUnknown, JobStopped, InvalidInput, ArtifactMissing, ArtifactCorrupt.
     """
-    ours = _ours(store, frozen, student, items=items, should_stop=should_stop)
-    theirs = _in_fresh_process(
-        {
-            "base": str(ours.base),
-            "folder": str(folder),
-            "threads": frozen.spec.threads,
-            "written": ours.written,
-            "stop_ids": ours.stop_ids,
-        },
-        should_stop=should_stop,
-    )
+    with _fresh_process() as fresh:
+        ours = _ours(store, frozen, student, items=items, should_stop=should_stop)
+        theirs = fresh.answer(
+            {
+                "base": str(ours.base),
+                "folder": str(folder),
+                "threads": frozen.spec.threads,
+                "written": ours.written,
+                "stop_ids": ours.stop_ids,
+            },
+            should_stop=should_stop,
+        )
     gaps = theirs["gaps"]
     different = [one.example_id for one, gap in zip(ours.items, gaps, strict=True) if not gap <= _TIE]
     difference = abs(sum(ours.nll) - sum(theirs["nll"])) / max(1, len(ours.nll))
@@ -187,20 +189,43 @@ def _likelihoods(
     return mean_target_nll(student, pairs, batch_size=rows_at_once)
 
 
-def _in_fresh_process(asked: dict[str, Any], *, should_stop: ShouldStop) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FreshProcess:
+    """A process that imports what it needs, then waits to be asked."""
+
+    process: subprocess.Popen[bytes]
+    question: Path
+    reply: Path
+    log: Path
+
+    def answer(self, asked: dict[str, Any], *, should_stop: ShouldStop) -> dict[str, Any]:
+        """Ask it, once. Raises ParityUnknown, JobStopped."""
+        self.question.write_text(json.dumps(asked))
+        assert self.process.stdin is not None
+        # The end of its input says that the question is there. Where it is gone already its log says why.
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        _wait(self.process, should_stop)
+        if self.process.returncode != 0:
+            said = self.log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:]
+            raise ParityUnknown(code=self.process.returncode, said=said)
+        found: dict[str, Any] = json.loads(self.reply.read_text())
+        return found
+
+
+@contextlib.contextmanager
+def _fresh_process() -> Iterator[_FreshProcess]:
     with tempfile.TemporaryDirectory(prefix="baldistill-") as scratch:
         question, reply, log = (Path(scratch) / name for name in ("asked.json", "reply.json", "log.txt"))
-        question.write_text(json.dumps(asked))
         command = [sys.executable, "-m", "services.trainer.parity_process", str(os.getpid()), str(question), str(reply)]
-        with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:  # noqa: S603
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output) as process,  # noqa: S603
+        ):
             try:
-                _wait(process, should_stop)
+                yield _FreshProcess(process=process, question=question, reply=reply, log=log)
             finally:
                 process.kill()
-        if process.returncode != 0:
-            raise ParityUnknown(code=process.returncode, said=log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:])
-        found: dict[str, Any] = json.loads(reply.read_text())
-        return found
 
 
 def _wait(process: subprocess.Popen[bytes], should_stop: ShouldStop) -> None:

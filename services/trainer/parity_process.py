@@ -57,6 +57,13 @@ class _Clock:
         self.total_s += time.monotonic() - self._began_s
 
 
+def _import_everything() -> None:
+    """Spend the seconds of imports while there is nothing to answer yet."""
+    with quiet_transformers():
+        import peft  # noqa: F401
+        from transformers import AutoModelForCausalLM  # noqa: F401
+
+
 def _load(asked: dict[str, Any], *, dtype: torch.dtype) -> Any:
     with quiet_transformers():
         from peft import PeftModel
@@ -115,4 +122,7 @@ def _logits(model: Any, rows: Sequence[_Written]) -> list[Tensor]:
 if __name__ == "__main__":
     parent, asked_file, reply_file = sys.argv[1:]
     die_with(int(parent))
+    _import_everything()
+    # Nothing is loaded before the other process has freed what it had: it says so by the end of this one's input.
+    sys.stdin.read()
     Path(reply_file).write_text(json.dumps(answer(json.loads(Path(asked_file).read_text()))))

@@ -74,7 +74,7 @@ def _put_clock(owner: object, name: str, kind: str) -> None:
 
 def _note_fresh_process(parity: Any) -> None:
     """Count the forward passes of the process that loads the exported student; its imports and loading are no useful work."""
-    ask = parity._in_fresh_process
+    ask = parity._FreshProcess.answer
 
     def with_note(*arguments: Any, **named: Any) -> Any:
         reply = ask(*arguments, **named)
@@ -83,7 +83,7 @@ def _note_fresh_process(parity: Any) -> None:
             _INTERVALS.append(("check", now_s - reply["computing_s"], now_s))
         return reply
 
-    parity._in_fresh_process = with_note
+    parity._FreshProcess.answer = with_note
 
 
 def gaps_s(intervals: list[tuple[float, float]], *, began_s: float, ended_s: float) -> dict[str, float]:
