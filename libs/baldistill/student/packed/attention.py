@@ -75,26 +75,24 @@ class PackedAttention(torch.autograd.Function):
         t, p = len(ready), pack.prefix
         queries, keys, values = torch.split(ready, [shape.heads, shape.key_heads, shape.key_heads], dim=1)
         gradient = gradients[0].view(t, shape.heads, shape.size)
-        mean = (gradient.float() * result).sum(dim=-1)
         summed = torch.empty(ready.shape, device=ready.device)
         parts = torch.split(summed, [shape.heads, shape.key_heads, shape.key_heads], dim=1)
 
         if p:
-            tensors = [_one(x[:p]) for x in (gradient, queries, keys, values, normaliser, mean)]
+            tensors = [_one(x[:p]) for x in (gradient, queries, keys, values, result, normaliser)]
             for part, found in zip(parts, _backward(*tensors, causal=True), strict=True):
                 part[:p] = found[0].transpose(0, 1)
         for group in pack.groups:
-            tensors = [_rows(x, group) for x in (gradient, queries, keys, values, normaliser, mean)]
+            tensors = [_rows(x, group) for x in (gradient, queries, keys, values, result, normaliser)]
             if group.missing is not None:
                 # Else what is missing would count its row's last token again.
                 tensors[0] = tensors[0].masked_fill(group.missing[:, None, :, None], 0)
-                tensors[5] = tensors[5].masked_fill(group.missing[:, None, :], 0)
             for part, found in zip(parts, _backward(*tensors, causal=True), strict=True):
                 part[group.tokens] = _tokens(found, group)
         if p:
             at = (slice(p, t), slice(p, t), slice(0, p), slice(0, p), slice(p, t), slice(p, t))
             tensors = [
-                _one(x[part]) for x, part in zip((gradient, queries, keys, values, normaliser, mean), at, strict=True)
+                _one(x[part]) for x, part in zip((gradient, queries, keys, values, result, normaliser), at, strict=True)
             ]
             across = _backward(*tensors, causal=False)
             for part, found, own in zip(parts, across, at[1:4], strict=True):
@@ -106,8 +104,8 @@ class PackedAttention(torch.autograd.Function):
 
 
 def _backward(*tensors: Tensor, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
-    gradient, queries, keys, values, normaliser, mean = tensors
-    return attend_backward(gradient, queries, keys, values, log_normaliser=normaliser, mean=mean, causal=causal)
+    gradient, queries, keys, values, output, normaliser = tensors
+    return attend_backward(gradient, queries, keys, values, output=output, log_normaliser=normaliser, causal=causal)
 
 
 def _one(x: Tensor) -> Tensor:

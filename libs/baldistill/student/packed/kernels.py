@@ -11,6 +11,11 @@ from torch import Tensor
 _SCORE_CELLS = 4 << 20
 
 
+# torch's public attention keeps its normalisers for itself; without them parts of one softmax can't be joined.
+_FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
+_FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
+
+
 def attend(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
     """Return the attention over these keys alone, and the log of its normaliser, both float32.
 
@@ -18,6 +23,39 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool) -> tu
     head i of the keys.   causal: a query sees the keys up to its own number.
     Returns: (b, h, q, d) and (b, h, q).
     """
+    if queries.device.type == "cpu":
+        out, log_normaliser = _FLASH(queries.float(), keys.float(), values.float(), 0.0, causal)
+        return out, log_normaliser
+    return attend_by_products(queries, keys, values, causal=causal)
+
+
+def attend_backward(
+    gradient: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    output: Tensor,
+    log_normaliser: Tensor,
+    causal: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of queries, keys and values, float32, where these keys were part of one softmax.
+
+    gradient, output: of the whole softmax, shape (b, h, q, d).   log_normaliser: of the whole softmax, (b, h, q).
+    Source: FlashAttention (arXiv 2205.14135) algorithm 4, whose blocks of keys are independent of each other: so torch's
+    kernel, given the whole softmax's output and normaliser, returns what flows back through these keys.
+    """
+    if queries.device.type == "cpu":
+        tensors = [one.float() for one in (gradient, queries, keys, values, output)]
+        to_queries, to_keys, to_values = _FLASH_BACKWARD(*tensors, log_normaliser, 0.0, causal)
+        return to_queries, to_keys, to_values
+    return attend_backward_by_products(
+        gradient, queries, keys, values, output=output, log_normaliser=log_normaliser, causal=causal
+    )
+
+
+def attend_by_products(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
+    """Do as `attend` does, by plain matrix products, on any device."""
     out = torch.empty(queries.shape, dtype=torch.float32, device=queries.device)
     log_normaliser = torch.empty(queries.shape[:-1], dtype=torch.float32, device=queries.device)
     hidden = _hidden_keys(queries, keys) if causal else None
@@ -32,25 +70,21 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool) -> tu
     return out, log_normaliser
 
 
-def attend_backward(
+def attend_backward_by_products(
     gradient: Tensor,
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
     *,
+    output: Tensor,
     log_normaliser: Tensor,
-    mean: Tensor,
     causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of queries, keys and values, float32, where these keys were part of one softmax.
-
-    gradient: of the whole softmax's output, shape (b, h, q, d).   log_normaliser: of the whole softmax, (b, h, q).
-    mean: sum over d of gradient times the whole softmax's output, (b, h, q).
-    Source: FlashAttention (arXiv 2205.14135) algorithm 4, whose blocks of keys are independent of each other.
-    """
+    """Do as `attend_backward` does, by plain matrix products, on any device."""
     to_queries = torch.empty(queries.shape, dtype=torch.float32, device=queries.device)
     to_keys, to_values = (torch.empty(keys.shape, dtype=torch.float32, device=keys.device) for _ in range(2))
     hidden = _hidden_keys(queries, keys) if causal else None
+    mean = (gradient.float() * output).sum(dim=-1)
     for rows in _row_slices(queries, keys):
         heads = keys.shape[1]
         g, q, k, v = (_by_key_head(one[rows], heads) for one in (gradient, queries, keys, values))
