@@ -52,7 +52,7 @@ def measure_point(point: Point, *, threads: int) -> dict[str, float]:
     from baldistill.student.demo_student import DEMO_STUDENT
     from baldistill.student.loading import load_student
     from baldistill.student.precision import StudentDtype, begin_student_compute
-    from baldistill.student.rendering import render_prompt
+    from baldistill.student.rendering import render_prompt, room_for_generation
     from services.selector.adapters.torch_scorer import score_examples
 
     begin_student_compute(threads=threads)
@@ -76,7 +76,8 @@ def measure_point(point: Point, *, threads: int) -> dict[str, float]:
     for shard in _shards(items):
         score_examples(student, frozen, shard, on_scored=lambda _done: None)
     seconds = time.perf_counter() - began
-    prompts = [render_prompt(frozen, student.tokenizer, text=one.input, room_for=2048)[0] for one in items]
+    room = room_for_generation(frozen, max_new_tokens=_NEW_TOKENS)
+    prompts = [render_prompt(frozen, student.tokenizer, text=one.input, room_for=room)[0] for one in items]
     return {"seconds": seconds, "peak_mib": peak_mib(), "prompt_tokens": float(sum(map(len, prompts)))}
 
 

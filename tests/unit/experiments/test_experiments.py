@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -15,7 +16,7 @@ from services.cli.comparing.reading import item_outcomes
 from tests.experiments import page, study
 from tests.experiments.kept_results import KeptResult, spec_digest
 from tests.experiments.preparation import MATH_LADDER, TREC_LADDER
-from tests.experiments.run import machine
+from tests.experiments.run import Share, machine
 from tests.experiments.study import EXPERIMENTS, SMALL, STAGES, STUDY, Experiment, experiments
 
 
@@ -133,3 +134,16 @@ def test_the_page_says_what_is_done_and_what_is_better(tmp_path: Path, monkeypat
 
 def test_the_machine_is_named_by_cores_and_memory() -> None:
     assert machine().endswith("GiB")
+
+
+def test_shares_are_all_cells_once() -> None:
+    cells = STUDY.cells()
+    first, second = (Share.parse(text).of(cells) for text in ("1/2", "2/2"))
+    assert sorted([*first, *second], key=cells.index) == cells
+    assert Share.parse("1/1").of(cells) == cells
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/0", "-1/2", "a/b", "1/2/3"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="1/2"):
+        Share.parse(text)
