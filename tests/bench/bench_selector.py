@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +22,8 @@ from baldistill.datasets.examples import Example
 from baldistill.specs.frozen import FrozenRun
 from tests.bench.peak_memory import peak_mib
 from tests.bench.selector_growth import POINTS, measure_growth, measure_point
-from tests.bench.selector_student import ROOT, frozen_run, items_of, trained_student
+from tests.bench.selector_process import measured_apart
+from tests.bench.selector_student import frozen_run, items_of, trained_student
 
 if TYPE_CHECKING:
     from baldistill.student.loading import Student
@@ -144,22 +142,6 @@ def measure(side: str, *, items: int, threads: int) -> dict[str, Any]:
     return {"seconds": seconds, "peak_mib": peak_mib(), "scored": scored}
 
 
-def measure_apart(side: str, *, items: int, threads: int) -> dict[str, Any]:
-    """Measure in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.bench_selector", "--side", side]
-    command += ["--items", str(items), "--threads", str(threads)]
-    output = subprocess.run(
-        command,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
-    ).stdout
-    result: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return result
-
-
 def main() -> None:
     """Measure all sides in turn, then print medians and the RESULT line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -190,7 +172,9 @@ def main() -> None:
     measured: dict[str, list[dict[str, Any]]] = {side: [] for side in arguments.sides}
     for _ in range(arguments.turns):
         for side in arguments.sides:
-            measured[side].append(measure_apart(side, items=arguments.items, threads=arguments.threads))
+            measured[side].append(
+                measured_apart("--side", side, "--items", str(arguments.items), "--threads", str(arguments.threads))
+            )
             print(side, measured[side][-1]["seconds"], f"{measured[side][-1]['peak_mib']:.0f} MiB", flush=True)
     report(measured, items=arguments.items, threads=arguments.threads)
 

@@ -5,20 +5,16 @@ Every point is a process of its own, so that its peak of memory is its own. Meas
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import linear_regression
-from typing import Any
 
 from baldistill.datasets.examples import Example
 from tests.bench.peak_memory import peak_mib
-from tests.bench.selector_student import ROOT, frozen_run, items_of, trained_student
+from tests.bench.selector_process import measured_apart
+from tests.bench.selector_student import frozen_run, items_of, trained_student
 
 # Short answers: what grows is to be seen, not how long a student writes.
 _NEW_TOKENS = 16
@@ -85,7 +81,7 @@ def measure_growth(*, threads: int) -> dict[str, float]:
     """Measure all points and print them. Return the exponent of each axis, and the growth of the peak with the pool in MiB."""
     measured: list[dict[str, float]] = []
     for place, point in enumerate(POINTS):
-        measured.append(_apart(place, threads=threads))
+        measured.append(measured_apart("--point", str(place), "--threads", str(threads)))
         told = "  ".join(f"{name} {value:.1f}" for name, value in measured[-1].items())
         print(f"{point.axis:>6} {point.size:>4}  {told}", flush=True)
     values = {f"{axis}_exponent": _exponent(axis, measured) for axis in ("batch", "length", "pool")}
@@ -114,17 +110,3 @@ def _texts_of(point: Point) -> list[Example]:
 def _shards(items: Sequence[Example]) -> Iterator[Sequence[Example]]:
     for start in range(0, len(items), _ROWS_PER_SHARD):
         yield items[start : start + _ROWS_PER_SHARD]
-
-
-def _apart(place: int, *, threads: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.bench.bench_selector", "--point", str(place), "--threads", str(threads)]
-    output = subprocess.run(
-        command,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
-    ).stdout
-    result: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return result

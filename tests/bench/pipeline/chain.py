@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,13 +52,7 @@ def measure_chain(folder: Path, *, facts: int, at_once: Sequence[int]) -> ChainF
 
     The first run of all is not counted: it uploads the data set, and in it each process imports what it needs.
     """
-    student = build_tiny_student(folder / "student")
-    with (
-        Workload(folder / "workload", student=student) as workload,
-        StackHome(folder / "stack", services=SERVICES) as home,
-    ):
-        load = _Load(home, workload, specs=folder / "specs")
-        load.warm_up()
+    with _warm_chain(folder) as (home, load):
         share = -(-facts // (len(at_once) * STAGES * FACTS_A_STAGE))
         runs: dict[int, list[str]] = {}
         used_s: dict[int, dict[str, float]] = {}
@@ -83,6 +77,16 @@ def measure_chain(folder: Path, *, facts: int, at_once: Sequence[int]) -> ChainF
 
 def measure_memory(folder: Path, *, facts: int, shares: int) -> Iterator[Mapping[str, float]]:
     """Send `facts` facts in so many shares, four runs at once. Yield each service's resident MiB at the beginning and after each."""
+    with _warm_chain(folder) as (home, load):
+        yield _resident_mib(home)
+        for _ in range(shares):
+            load.send(-(-facts // (shares * STAGES * FACTS_A_STAGE)), at_once=4)
+            yield _resident_mib(home)
+
+
+@contextmanager
+def _warm_chain(folder: Path) -> Iterator[tuple[StackHome, _Load]]:
+    """Start the services and have a first run done."""
     student = build_tiny_student(folder / "student")
     with (
         Workload(folder / "workload", student=student) as workload,
@@ -90,10 +94,7 @@ def measure_memory(folder: Path, *, facts: int, shares: int) -> Iterator[Mapping
     ):
         load = _Load(home, workload, specs=folder / "specs")
         load.warm_up()
-        yield _resident_mib(home)
-        for _ in range(shares):
-            load.send(-(-facts // (shares * STAGES * FACTS_A_STAGE)), at_once=4)
-            yield _resident_mib(home)
+        yield home, load
 
 
 class _Load:
