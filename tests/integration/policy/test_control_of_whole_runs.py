@@ -44,7 +44,7 @@ from services.selector.composition import build_selector
 from services.teacher_gateway.composition import build_teacher_gateway
 from services.teacher_gateway.ledger.budgets import BudgetPath
 from services.trainer.composition import Trainer, build_trainer
-from tests.integration.policy.conftest import LedgerBudgets
+from tests.integration.policy.ledger_budgets import LedgerBudgets
 from tests.integration.test_any_delivery import SIZES, SPEC, Home
 
 # The fact after which a command comes: every stage of the work of both stages of the run.

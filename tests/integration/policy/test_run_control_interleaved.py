@@ -28,7 +28,8 @@ from services.policy.ports import Money
 from services.policy.run_commands import RunBusy
 from services.teacher_gateway.adapters.sql_ledger import SqlLedger
 from services.teacher_gateway.ledger.budgets import BudgetState
-from tests.integration.policy.conftest import CALLS, Control, LedgerBudgets
+from tests.integration.policy.conftest import CALLS, Control
+from tests.integration.policy.ledger_budgets import LedgerBudgets
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

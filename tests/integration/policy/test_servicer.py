@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
-from baldistill.artifacts.local import LocalArtifactStore
-from baldistill.artifacts.ports import ArtifactRef
-from baldistill.bus.in_process import InProcessBus
-from baldistill.bus.ports import Delivery, Message
-from baldistill.datasets.importing import import_dataset
 from baldistill.errors import (
     AccessDenied,
     AlreadyThere,
@@ -27,141 +17,10 @@ from baldistill.errors import (
     NotKnown,
     Unauthenticated,
 )
-from baldistill.events.codec import encode
-from baldistill.events.dead_letters import to_dead_letter
-from baldistill.events.facts import (
-    FACTS,
-    ProgressReported,
-    RunState,
-    RunStateChanged,
-    RunSubmitted,
-    StudentTrained,
-)
-from baldistill.events.publishing import FactPublisher
-from baldistill.pricing.book import PriceBook
-from baldistill.rpc.client import RpcClient
-from baldistill.rpc.server import RpcServer
-from baldistill.runtime.consumer import ConsumerLoop
-from baldistill.specs.frozen import FrozenBaseModel
-from baldistill.v1 import events_pb2, policy_pb2, policy_pb2_grpc
-from services.policy.adapters.sql_tenants import SqlTenantRegistry
-from services.policy.composition import build_policy
-from services.policy.run_commands import RunCommands
-from services.policy.servers.servicer import PolicyServicer, bound
-from services.policy.servers.tenants import OwnTokens
-from services.policy.tailing import FactTail
+from baldistill.events.facts import ProgressReported
+from baldistill.v1 import events_pb2, policy_pb2
 from services.policy.tenants import digest_of, new_token_text
-from services.policy.watching import RunWatchers
-from services.teacher_gateway.adapters.sql_ledger import SqlLedger
-from tests.integration.policy.conftest import LedgerBudgets
-
-REF = ArtifactRef(key="x.json", sha256="00", size_bytes=1)
-SPEC = {
-    "name": "r",
-    "dataset": {"name": "d"},
-    "budget": {"examples": 6},
-    "stages": 2,
-    "teacher": {"kind": "protocol"},
-}
-
-
-class OneBaseModel:
-    def describe(self, name: str) -> FrozenBaseModel:
-        return FrozenBaseModel(name=name, weights_sha256="ab" * 32)
-
-
-@dataclasses.dataclass
-class Served:
-    """policy behind a port, its bus, and a stub for each token."""
-
-    address: str
-    bus: InProcessBus
-    tenants: SqlTenantRegistry
-    watchers: RunWatchers
-    clients: list[RpcClient] = dataclasses.field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.publish = FactPublisher(self.bus, source="test")
-
-    def stub(self, tenant: str | None, *, is_admin: bool = False) -> policy_pb2_grpc.PolicyServiceStub:
-        token = None
-        if tenant is not None:
-            token = new_token_text()
-            name = f"t-{len(self.clients)}"
-            self.tenants.create_token(
-                tenant=tenant, name=name, is_admin=is_admin, expires_at=None, sha256=digest_of(token)
-            )
-        client = RpcClient(endpoint=self.address, token=token)
-        self.clients.append(client)
-        return policy_pb2_grpc.PolicyServiceStub(client.channel)
-
-    def told(self) -> list[str]:
-        """Return the states on the compacted topic."""
-        return sorted(message.key for message in self.bus.read_compacted(RunStateChanged.TOPIC))
-
-
-@pytest.fixture
-def served(engine: sa.Engine, tmp_path: Path) -> Iterator[Served]:
-    store, bus = LocalArtifactStore(tmp_path / "artifacts"), InProcessBus()
-    train = tmp_path / "train.jsonl"
-    rows = [{"id": f"a-{n}", "domain": "a", "input": f"text {n}", "answer": "a"} for n in range(30)]
-    rows += [{"id": f"b-{n}", "domain": "b", "input": f"text {n} b", "answer": "b"} for n in range(9)]
-    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for tenant in ("acme", "other"):
-        import_dataset(store, tenant=tenant, name="d", train=train)
-    policy = build_policy(store=store, engine=engine, now=lambda: datetime.now(UTC))
-    tenants, watchers, publish = SqlTenantRegistry(engine), RunWatchers(), FactPublisher(bus, source="policy")
-    tenants.create(name="acme", max_active_runs=2)
-    tenants.create(name="other", max_active_runs=None)
-    ledger = SqlLedger(engine)
-    commands = RunCommands(registry=policy.registry, budgets=LedgerBudgets(ledger, store), publish=publish)
-    servicer = PolicyServicer(
-        store=store,
-        registry=policy.registry,
-        tenants=tenants,
-        letters=policy.letters,
-        commands=commands,
-        watchers=watchers,
-        base_models=OneBaseModel(),
-        prices=PriceBook.at(None),
-        publish=publish,
-        now=lambda: datetime.now(UTC),
-    )
-    server = RpcServer(
-        [bound(servicer)],
-        listen="127.0.0.1:0",
-        verifier=OwnTokens(tenants),
-    )
-    server.start()
-    stop = threading.Event()
-    tail = FactTail(bus, topics=[fact.TOPIC for fact in FACTS], on_fact=watchers.on_fact, on_gap=watchers.mark_all)
-    loop = ConsumerLoop(bus=bus, group=policy.group, run_states=None, dead_letters=policy.dead_letters)
-    threads = [threading.Thread(target=one.run, args=(stop,)) for one in (tail, loop)]
-    for thread in threads:
-        thread.start()
-    found = Served(address=server.address, bus=bus, tenants=tenants, watchers=watchers)
-    yield found
-    for client in found.clients:
-        client.close()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    server.stop(grace_s=1)
-    ledger.close()
-    bus.close()
-
-
-def submit(stub: policy_pb2_grpc.PolicyServiceStub, **changes: Any) -> policy_pb2.SubmitRunResponse:
-    return stub.SubmitRun(policy_pb2.SubmitRunRequest(spec=json.dumps(SPEC | changes)))
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    waiting = threading.Event()
-    for _ in range(200):
-        if is_so():
-            return
-        waiting.wait(0.05)
-    raise AssertionError("it did not come to be so within 10 s")
+from tests.integration.policy.served_policy import SPEC, Served, eventually, submit
 
 
 def test_a_submitted_run_is_announced_and_submitted_again_it_is_found(served: Served) -> None:
@@ -344,75 +203,3 @@ def test_a_watcher_sees_the_state_now_then_changes_and_progress_until_the_end(se
     late = list(stub.WatchRun(policy_pb2.WatchRunRequest(**named)))
     assert [one.run.state for one in late] == [events_pb2.RUN_STATE_CANCELLED]
     eventually(lambda: served.watchers.count() == 0)
-
-
-def dead(served: Served, what: StudentTrained | RunSubmitted | Message) -> None:
-    message = what if isinstance(what, Message) else encode(what, source="test")
-    delivery = Delivery(message=message, attempt=5, partition=0, position=0)
-    served.bus.publish([to_dead_letter(delivery, group="trainer", error=ValueError("artifact is missing"))])
-
-
-def test_a_dead_letter_blocks_its_run_and_replayed_lets_it_go_on(served: Served) -> None:
-    stub, stranger = served.stub("acme"), served.stub("other")
-    run = submit(stub).run
-    named: dict[str, Any] = {"tenant": "acme", "run_id": run.run_id}
-
-    def now() -> policy_pb2.Run:
-        return stub.GetRun(policy_pb2.GetRunRequest(**named)).run
-
-    eventually(lambda: now().stage == 1)
-    dead(served, StudentTrained(**named, epoch=1, stage=1, student=REF, metrics=REF, budget_exhausted=False))
-    eventually(lambda: now().state == events_pb2.RUN_STATE_BLOCKED)
-    assert now().reason == "artifact is missing"
-    (letter,) = stub.ListDeadLetters(policy_pb2.ListDeadLettersRequest(tenant="acme")).letters
-    assert (letter.run_id, letter.group, letter.attempts) == (run.run_id, "trainer", 5)
-    assert not letter.value
-    whole = stub.GetDeadLetter(policy_pb2.GetDeadLetterRequest(letter_id=letter.letter_id)).letter
-    assert whole.value
-    assert "ce_id" in {header.name for header in whole.headers}
-    with pytest.raises(NotKnown):
-        stranger.GetDeadLetter(policy_pb2.GetDeadLetterRequest(letter_id=letter.letter_id))
-    with pytest.raises(NotKnown):
-        stranger.ReplayDeadLetter(policy_pb2.ReplayDeadLetterRequest(letter_id=letter.letter_id))
-
-    replayed = stub.ReplayDeadLetter(policy_pb2.ReplayDeadLetterRequest(letter_id=letter.letter_id))
-    assert (replayed.run.state, replayed.run.epoch) == (events_pb2.RUN_STATE_RUNNING, 2)
-    assert replayed.letter.replayed_by.startswith("acme/")
-    # The fact itself came under the new epoch: the student of stage 1 leads to stage 2.
-    eventually(lambda: now().stage == 2)
-    assert not stub.ListDeadLetters(policy_pb2.ListDeadLettersRequest(tenant="acme")).letters
-    everything = policy_pb2.ListDeadLettersRequest(tenant="acme", include_replayed=True)
-    assert len(stub.ListDeadLetters(everything).letters) == 1
-
-
-def test_what_cannot_be_decoded_belongs_to_no_run_and_is_shown_to_admins(served: Served) -> None:
-    user, admin = served.stub("acme"), served.stub("acme", is_admin=True)
-    run = submit(user).run
-    dead(served, Message(topic=StudentTrained.TOPIC, key=run.run_id, value=b"\xff garbage"))
-    everyones = policy_pb2.ListDeadLettersRequest()
-    eventually(lambda: len(admin.ListDeadLetters(everyones).letters) == 1)
-    (letter,) = admin.ListDeadLetters(everyones).letters
-    assert (letter.tenant, letter.run_id) == ("", "")
-    with pytest.raises(NotAllowedNow, match="baldistill resume"):
-        admin.ReplayDeadLetter(policy_pb2.ReplayDeadLetterRequest(letter_id=letter.letter_id))
-    with pytest.raises(AccessDenied):
-        user.ListDeadLetters(everyones)
-    assert user.GetRun(policy_pb2.GetRunRequest(tenant="acme", run_id=run.run_id)).run.state == (
-        events_pb2.RUN_STATE_RUNNING
-    )
-
-
-def test_the_letter_of_a_run_that_is_over_or_paused_is_not_replayed(served: Served) -> None:
-    stub = served.stub("acme")
-    run = submit(stub).run
-    named: dict[str, Any] = {"tenant": "acme", "run_id": run.run_id}
-    dead(served, StudentTrained(**named, epoch=1, stage=1, student=REF, metrics=REF, budget_exhausted=False))
-    mine = policy_pb2.ListDeadLettersRequest(tenant="acme")
-    eventually(lambda: len(stub.ListDeadLetters(mine).letters) == 1)
-    replay = policy_pb2.ReplayDeadLetterRequest(letter_id=stub.ListDeadLetters(mine).letters[0].letter_id)
-    stub.PauseRun(policy_pb2.PauseRunRequest(**named))
-    with pytest.raises(NotAllowedNow, match=RunState.PAUSED.value):
-        stub.ReplayDeadLetter(replay)
-    stub.CancelRun(policy_pb2.CancelRunRequest(**named))
-    with pytest.raises(NotAllowedNow, match="it is over"):
-        stub.ReplayDeadLetter(replay)
