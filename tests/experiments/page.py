@@ -9,7 +9,7 @@ from services.cli.comparing.comparison import Comparison, compare_cells
 from services.cli.comparing.markdown import table_markdown
 from services.cli.comparing.plots import draw_comparison, draw_lines
 from services.cli.comparing.ratios import MACRO
-from services.cli.comparing.tables import comparison_tables, diagnostics_tables
+from services.cli.comparing.tables import comparison_tables, diagnostics_tables, difference_table
 from services.cli.reporting.model import NO_QUALITY_CLAIMS
 from tests.experiments.kept_results import KeptResult
 from tests.experiments.study import NOTES, SMALL, STAGES, STUDY, Experiment
@@ -41,13 +41,13 @@ def kept(experiment: Experiment) -> list[KeptResult]:
     return [one for one in found if one is not None]
 
 
-def comparison_of(experiment: Experiment) -> Comparison | None:
-    """Return what the kept results say, None where there is none."""
+def comparison_of(experiment: Experiment, *, baseline: str = "") -> Comparison | None:
+    """Return what the kept results say, None where there is none. baseline: the experiment's own where empty."""
     results = kept(experiment)
     if not results:
         return None
     outcomes = [one.outcome for one in results]
-    return compare_cells(outcomes, name=experiment.name, baseline=experiment.baseline or outcomes[0].row)
+    return compare_cells(outcomes, name=experiment.name, baseline=baseline or experiment.baseline or outcomes[0].row)
 
 
 def _progress() -> str:
@@ -79,10 +79,19 @@ def _study() -> Iterator[str]:
         return
     yield NO_QUALITY_CLAIMS[comparison.teacher]
     yield from (table_markdown(table, level=3) for table in comparison_tables(comparison))
+    yield from _further_differences(STUDY)
     yield from (table_markdown(table, level=3) for table in diagnostics_tables(comparison.diagnostics))
     pictures = draw_comparison(comparison, folder=_folder(STUDY))
     yield "\n".join(f"![{STUDY.title}](results/{STUDY.name}/{path.name})" for path in pictures)
     yield from _note(STUDY)
+
+
+def _further_differences(experiment: Experiment) -> Iterator[str]:
+    done = {one.outcome.row for one in kept(experiment)}
+    for baseline in experiment.also_against:
+        comparison = comparison_of(experiment, baseline=baseline) if baseline in done else None
+        if comparison is not None:
+            yield table_markdown(difference_table(comparison), level=3)
 
 
 def _stages() -> Iterator[str]:

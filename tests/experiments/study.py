@@ -20,7 +20,10 @@ METHODS = ("random_ft", "duplicate", "balance", "active", "baldistill_n", "baldi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """One table. spec: file in `specs`.   dataset: a name that `preparation` imports.   stages: K, the spec's where None."""
+    """One table. spec: file in `specs`.   dataset: a name that `preparation` imports.   stages: K, the spec's where None.
+
+    baseline: the row that all are compared with.   also_against: further ones, a table of differences each.
+    """
 
     name: str
     title: str
@@ -31,6 +34,7 @@ class Experiment:
     noises: Sequence[float] = (0.0,)
     stages: int | None = None
     baseline: str = ""
+    also_against: Sequence[str] = ()
 
     @property
     def base(self) -> RunSpec:
@@ -70,6 +74,8 @@ STUDY = Experiment(
     seeds=SEEDS,
     noises=(0.0, 0.2),
     baseline="random_ft",
+    # Picked at random in the same domains: what is left is what IFD and invention add to balance.
+    also_against=("duplicate_ft_cot", "balance_ft_cot"),
 )
 STAGES = tuple(
     Experiment(

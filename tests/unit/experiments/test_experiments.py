@@ -130,6 +130,12 @@ def test_the_page_says_what_is_done_and_what_is_better(tmp_path: Path, monkeypat
     assert "| 3 | baldistill_a | 1.000 | +0.667 [+0.667, +0.667] better | 3 |" in text
     assert (tmp_path / "pictures" / "stages.png").exists()
     assert page.write_page().read_text() == text
+    assert "Differences to duplicate_ft_cot" not in text
+    for cell in STUDY.cells():
+        if cell.row == "duplicate_ft_cot":
+            result(STUDY, cell, right=True).write(STUDY.result_path(cell))
+    further = page.write_page().read_text().split("### Differences to duplicate_ft_cot")[1]
+    assert "| random_ft | -0.667 [-0.667, -0.667] worse |" in further.split("###")[0]
 
 
 def test_the_machine_is_named_by_cores_and_memory() -> None:
