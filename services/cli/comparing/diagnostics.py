@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from baldistill.datasets.storage import iter_examples, load_dataset
 from baldistill.seeding import stable_hash
 from baldistill.specs.frozen import FrozenRun
 from services.cli.comparing.correlation import spearman
+from services.cli.comparing.variance import explained_share
 
 _SYNTHETIC = "synthetic"
 
@@ -33,7 +35,8 @@ def score_diagnostics(scores: Sequence[Mapping[str, Any]], *, picked: set[str], 
     """Return what one stage's scores say. Pure.
 
     spearman_ifd_*: with -NLL(y) and with NLL(y|x), over candidates that have an IFD: whichever is close to 1 is what IFD
-    really ranks by.   flagged: share of y at the length limit or looping, among all candidates and among the picked.
+    really ranks by.   explained_by_answer: share of the variance of log IFD, among candidates of one domain, that the
+    text of y decides whatever the input is: near 1, IFD ranks answers and not examples.   flagged: share of y at the length limit or looping, among all candidates and among the picked.
     overlap_with_random: share of the picks that a random pick of as many from the same candidates of each domain would have
     made too; by_chance: what that share is on average.
     """
@@ -46,6 +49,7 @@ def score_diagnostics(scores: Sequence[Mapping[str, Any]], *, picked: set[str], 
         "picked": len(chosen),
         "spearman_ifd_minus_nll_y": spearman(ifd, [-row["unconditioned_nll"] for row in ranked]),
         "spearman_ifd_nll_y_given_x": spearman(ifd, [row["conditioned_nll"] for row in ranked]),
+        "explained_by_answer": _explained_by_answer(ranked),
         "flagged_candidates": _share([_is_flagged(row) for row in scores]),
         "flagged_picked": _share([_is_flagged(row) for row in chosen]),
         **_overlap(scores, chosen, seed=seed),
@@ -70,6 +74,15 @@ def synthesis_diagnostics(rows: Sequence[Mapping[str, Any]], *, truth: Mapping[s
         name: sum(counts[name] for counts in domains.values()) for name in ("rows", "synthetic", "checked", "wrong")
     }
     return {"all": total, "domains": dict(sorted(domains.items()))}
+
+
+def _explained_by_answer(ranked: Sequence[Mapping[str, Any]]) -> float | None:
+    # NLL(y) is of y alone, so that equal ones mean equal answers; rounded, as the batch that an answer is in moves its last digits.
+    return explained_share(
+        [math.log(row["ifd"]) for row in ranked],
+        blocks=[row["domain"] for row in ranked],
+        groups=[(row["generated_tokens"], round(row["unconditioned_nll"], 3)) for row in ranked],
+    )
 
 
 def _overlap(

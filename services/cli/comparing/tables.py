@@ -94,6 +94,8 @@ def diagnostics_tables(diagnostics: Mapping[str, Mapping[str, Any]]) -> Iterator
             str(stage["candidates"]),
             _signed(stage["spearman_ifd_minus_nll_y"]),
             _signed(stage["spearman_ifd_nll_y_given_x"]),
+            # Results that were kept before it was measured have none.
+            _percent(stage.get("explained_by_answer")),
             _percent(stage["flagged_candidates"]),
             _percent(stage["flagged_picked"]),
             _percent(stage["overlap_with_random"]),
@@ -111,6 +113,7 @@ def diagnostics_tables(diagnostics: Mapping[str, Mapping[str, Any]]) -> Iterator
                 "scored",
                 "~ -NLL(y)",
                 "~ NLL(y|x)",
+                "by y alone",
                 "flagged",
                 "of picked",
                 "as random",
@@ -118,7 +121,8 @@ def diagnostics_tables(diagnostics: Mapping[str, Mapping[str, Any]]) -> Iterator
             ),
             rows=scored,
             caption=(
-                "~: Spearman's correlation of IFD with it, over the scored candidates. flagged: y at the length limit or looping."
+                "~: Spearman's correlation of IFD with it, over the scored candidates. by y alone: share of the variance of log IFD within"
+                " domains that the answer's text decides, whatever the input. flagged: y at the length limit or looping."
                 " as random: share of the picks that a random pick from the same candidates makes too; by chance: its mean."
             ),
         )

@@ -16,6 +16,7 @@ def scored(number: int, *, ifd: float | None, given: float, alone: float, flagge
         "ifd": ifd,
         "conditioned_nll": given,
         "unconditioned_nll": alone,
+        "generated_tokens": 2,
         "hit_length_limit": False,
         "looping": flagged,
     }
@@ -45,6 +46,14 @@ def test_scores_say_what_ifd_ranks_by_and_who_was_picked() -> None:
 def test_taking_all_candidates_is_what_random_does_too() -> None:
     found = score_diagnostics(SCORES, picked={f"x{n}" for n in range(5)}, seed=1)
     assert (found["overlap_with_random"], found["by_chance"]) == (1.0, 1.0)
+
+
+def test_where_the_answer_alone_decides_ifd_it_is_said() -> None:
+    by_answer = [scored(n, ifd=0.1 * (1 + n % 2), given=1.0, alone=5.0 - n % 2) for n in range(40)]
+    assert score_diagnostics(by_answer, picked=set(), seed=1)["explained_by_answer"] == pytest.approx(1.0)
+    by_input = [scored(n, ifd=0.1 * (1 + n // 2 % 2), given=1.0, alone=5.0 - n % 2) for n in range(80)]
+    assert score_diagnostics(by_input, picked=set(), seed=1)["explained_by_answer"] == pytest.approx(0.0, abs=0.05)
+    assert score_diagnostics(SCORES, picked=set(), seed=1)["explained_by_answer"] is None
 
 
 def test_nothing_picked_has_no_shares() -> None:
