@@ -66,6 +66,8 @@ def main(arguments: Sequence[str]) -> int:
     ):
         material = _material(home.store, rows=options.rows)
         names = _names()
+        # The stack began with both.
+        home.stop_service(_SECOND)
         for _ in range(options.pairs):
             one_s.append(_round(home, material, names, rows=options.rows))
             home.start_service(_SECOND)
