@@ -36,7 +36,8 @@ def score_diagnostics(scores: Sequence[Mapping[str, Any]], *, picked: set[str], 
 
     spearman_ifd_*: with -NLL(y) and with NLL(y|x), over candidates that have an IFD: whichever is close to 1 is what IFD
     really ranks by.   explained_by_answer: share of the variance of log IFD, among candidates of one domain, that the
-    text of y decides whatever the input is: near 1, IFD ranks answers and not examples.   flagged: share of y at the length limit or looping, among all candidates and among the picked.
+    text of y decides whatever the input is: near 1, IFD ranks answers and not examples.   flagged: share of y at the length
+    limit or looping, among all candidates and among the picked.
     overlap_with_random: share of the picks that a random pick of as many from the same candidates of each domain would have
     made too; by_chance: what that share is on average.
     """
