@@ -99,6 +99,7 @@ def pipeline(connection: Connection) -> Iterator[Callable[[str, Mapping[str, Any
     Rows of the cursors are mappings. Errors are those of the engine's other statements.
     """
     import psycopg
+    from psycopg.pq import PipelineStatus
     from psycopg.rows import dict_row
 
     raw: Any = connection.connection.dbapi_connection
@@ -110,6 +111,9 @@ def pipeline(connection: Connection) -> Iterator[Callable[[str, Mapping[str, Any
         with raw.pipeline():
             yield send
     except psycopg.Error as error:
+        if raw.pgconn.pipeline_status != PipelineStatus.OFF:
+            # A server that dies while it answers leaves the driver between two answers: no statement, not even ROLLBACK, runs.
+            raw.close()
         is_disconnect = bool(raw.closed)
         if is_disconnect:
             # Else the pool would give it to the next.

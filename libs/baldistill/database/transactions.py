@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from baldistill.errors import DependencyUnavailable
@@ -80,5 +81,8 @@ def _connected(engine: Engine) -> Iterator[Connection]:
         connection = engine.connect()
     except PoolTimeout as error:
         raise DependencyUnavailable(dependency="database", reason="all connections of this process are busy") from error
+    except InvalidRequestError as error:
+        # The pool gives up where each connection that it made was closed before it could hand it out.
+        raise TransactionLost(dependency="database", reason="the server closes each new connection") from error
     with connection:
         yield connection

@@ -283,3 +283,38 @@ def test_a_transaction_in_one_round_trip_that_was_cut_is_repeated(engine: Engine
 
     assert retrying(engine, work) == 1
     assert notes(engine) == [7]
+
+
+def test_whatever_the_server_was_saying_when_it_ended_the_transaction_is_lost(engine: Engine) -> None:
+    """About one end in a hundred falls between two answers of a round trip, where the driver can no longer be used."""
+    looking = Run(Prepared(text("SELECT count(*) FROM notes")), [{}, {}])
+    ended = threading.Event()
+
+    def look_until_ended() -> list[type[Exception]]:
+        told = []
+        while not ended.is_set():
+            try:
+                with writing(engine) as connection:
+                    while not ended.is_set():
+                        run_together(connection, [looking])
+            except Exception as error:  # noqa: BLE001  (which one it is, is what is asked)
+                told.append(type(error))
+        return told
+
+    others = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state IS NOT NULL AND pid <> pg_backend_pid()"
+    )
+    ender = open_database(engine.url.render_as_string(hide_password=False))
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        looking_on = threads.submit(look_until_ended)
+        try:
+            for _ in range(1_200):
+                with writing(ender) as connection:
+                    connection.execute(others)
+                time.sleep(0.002)
+        finally:
+            ended.set()
+            ender.dispose()
+        told = looking_on.result(timeout=30)
+    assert len(told) > 100
+    assert set(told) == {TransactionLost}
