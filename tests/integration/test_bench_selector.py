@@ -22,7 +22,7 @@ def test_the_selector_scores_as_the_textbook_does(
     monkeypatch.setattr(selector_student, "model_cache", lambda: tmp_path)
     monkeypatch.setattr(selector_student, "STEPS", 1)
     base = resolve_base_model(str(tiny_base))
-    student = load_student(base, dtype=StudentDtype.FLOAT32, adapter=trained_student(base))
+    ours, plain = (load_student(base, dtype=StudentDtype.FLOAT32, adapter=trained_student(base)) for _ in range(2))
     sides: dict[str, dict[str, object]] = {"ours": {}, "textbook": {}, "reference": {}}
     for name in ("r8", "gsm8k"):
         frozen = frozen_run(name, base=base, threads=1)
@@ -30,9 +30,9 @@ def test_the_selector_scores_as_the_textbook_does(
         frozen = frozen.model_copy(update={"spec": frozen.spec.model_copy(update={"selection": short})})
         items = items_of(name, count=3)
         for side, scores in (
-            ("ours", score_by_selector(student, frozen, items)),
-            ("textbook", score_plainly(student, frozen, items, batch=1)),
-            ("reference", score_plainly(student, frozen, items, batch=2)),
+            ("ours", score_by_selector(ours, frozen, items)),
+            ("textbook", score_plainly(plain, frozen, items, batch=1)),
+            ("reference", score_plainly(plain, frozen, items, batch=2)),
         ):
             sides[side] |= {item.example_id: asdict(score) for item, score in zip(items, scores, strict=True)}
     for side in ("textbook", "reference"):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from baldistill.student.projection import Projection, projection
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -18,17 +20,6 @@ KNOWN_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 # Their rotary frequencies depend on the position alone; `dynamic` and `longrope` change them with the text's length.
 _FIXED_ROPE_TYPES = frozenset({"default", "linear", "llama3"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Projection:
-    """x -> x W^T + b. weight: shape (out, in)."""
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +79,11 @@ def is_known(model: PreTrainedModel) -> bool:
 
 
 def decoder_weights(model: PreTrainedModel) -> DecoderWeights:
-    """Return a known model's weights. The model's own parameters become views of the stacked ones: no copy stays."""
+    """Return a known model's weights.
+
+    The model's own layers have none afterwards, so that memory holds them once; where they cannot be packed they are views of
+    the stacked ones. Raises ValueError for a model whose weights were taken already.
+    """
     config: Any = model.config
     inner: Any = model.model
     attention: Any = inner.layers[0].self_attn
@@ -96,8 +91,7 @@ def decoder_weights(model: PreTrainedModel) -> DecoderWeights:
         embedding=inner.embed_tokens.weight.data,
         layers=[_layer(one) for one in inner.layers],
         final_norm=inner.norm.weight.data,
-        # Often the embedding itself, whose rows are looked up.
-        head=Projection(weight=model.get_output_embeddings().weight.data, bias=None),
+        head=_head(model.get_output_embeddings(), embedding=inner.embed_tokens),
         rotary=inner.rotary_emb,
         norm_epsilon=config.rms_norm_eps,
         heads=config.num_attention_heads,
@@ -126,15 +120,34 @@ def _norm_of_heads(attention: Any, name: str) -> Tensor | None:
     return None if norm is None else norm.weight.data
 
 
+def _head(head: Any, *, embedding: Any) -> Projection:
+    """Return the product that makes logits. Where the head is the embedding, whose rows are looked up, both copies stay."""
+    projected = projection(head.weight.data)
+    if projected.is_packed and head.weight is not embedding.weight:
+        _forget(head)
+    return projected
+
+
 def _stacked(*modules: Any) -> Projection:
-    """Stack projections of one input, and keep them by input: MKL multiplies few tokens 30 % faster so (ADR 39)."""
-    weight = torch.cat([one.weight.data for one in modules]).t().contiguous().t()
+    """Stack projections of one input."""
+    if not all(one.weight.numel() for one in modules):
+        raise ValueError("the weights of this model are another decoder's already")
+    weight = torch.cat([one.weight.data for one in modules])
     bias = None if modules[0].bias is None else torch.cat([one.bias.data for one in modules])
+    projected = projection(weight, bias)
     start = 0
     for one in modules:
         end = start + one.out_features
-        one.weight.data = weight[start:end]
-        if bias is not None:
-            one.bias.data = bias[start:end]
+        if projected.is_packed:
+            _forget(one)
+        else:
+            one.weight.data = weight[start:end]
+            if bias is not None:
+                one.bias.data = bias[start:end]
         start = end
-    return Projection(weight=weight, bias=bias)
+    return projected
+
+
+def _forget(module: Any) -> None:
+    # Of no size, so that the model's own forward pass fails; on the device `meta` torch would multiply by anything (2.15).
+    module.weight = nn.Parameter(module.weight.new_empty(0, 0), requires_grad=False)

@@ -11,6 +11,7 @@ from torch import Tensor
 from baldistill.student.batching import LEAST_FILLED, TOKENS_PER_READ, evenly_long_batches, padded_right
 from baldistill.student.decoder import Decoder
 from baldistill.student.key_value_cache import KeyValueCache, Prefix
+from baldistill.student.row_groups import RowGroups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ def read_prefix(decoder: Decoder, ids: Sequence[int], *, device: torch.device) -
     cache = KeyValueCache.empty(decoder.weights, rows=1, width=max(1, len(ids)))
     if ids:
         _read(decoder, cache, [ids], first_row=0, start=0, device=device)
-    return Prefix(tokens=len(ids), stored=cache.stored[:, 0, : len(ids)])
+    return Prefix(tokens=len(ids), stored=cache.stored[:, :, 0, :, : len(ids)])
 
 
 @torch.inference_mode()
@@ -45,40 +46,28 @@ def write_greedily(
 
     prompts: what comes after the prefix, at least one token each.
     """
-    width = prefix.tokens + max(map(len, prompts)) + max_new_tokens
-    cache = KeyValueCache.empty(decoder.weights, rows=len(prompts), width=width)
-    cache.begin_with(prefix)
-    logits = decoder.logits(_read_all(decoder, cache, prompts, prefix=prefix, device=device))
-    batch = _Batch(cache, [prefix.tokens + len(one) for one in prompts], stop_ids=stop_ids)
+    rows = RowGroups(decoder.weights, [len(one) for one in prompts], prefix=prefix, max_new_tokens=max_new_tokens)
+    logits = decoder.logits(_read_all(decoder, rows, prompts, prefix=prefix, device=device))
+    batch = _Batch(rows, count=len(prompts), stop_ids=stop_ids)
     for step in range(max_new_tokens):
         tokens = batch.take(logits)
         if step == max_new_tokens - 1 or not tokens:
             break
         ids = torch.tensor(tokens, device=device)[:, None]
-        positions = torch.tensor(batch.begin_token(), device=device)
-        width = int(positions.max()) + 1
-
-        def attend(
-            layer: int, query: Tensor, key_value: Tensor, *, positions: Tensor = positions, width: int = width
-        ) -> Tensor:
-            return cache.append(layer, query, key_value, positions=positions, width=width)
-
-        logits = decoder.logits(decoder.hidden(ids, positions[:, None], attend)[:, 0])
+        positions = rows.begin_token(device=device)[:, None]
+        logits = decoder.logits(decoder.hidden(ids, positions, rows.append)[:, 0])
     return batch.written()
 
 
 class _Batch:
-    """Who is still writing. Row `at` of the cache belongs to prompt `prompt_of[at]` and holds `lengths[at]` tokens."""
+    """Who is still writing. Row `at` belongs to prompt `prompt_of[at]`."""
 
-    def __init__(self, cache: KeyValueCache, lengths: Sequence[int], *, stop_ids: frozenset[int]) -> None:
-        self._cache = cache
-        self._lengths = list(lengths)
+    def __init__(self, rows: RowGroups, *, count: int, stop_ids: frozenset[int]) -> None:
+        self._rows = rows
         self._stop_ids = stop_ids
-        self._prompt_of = list(range(len(lengths)))
-        self._tokens: list[list[int]] = [[] for _ in lengths]
-        self._nll: list[float] = [0.0] * len(lengths)
-        for row, tokens in enumerate(lengths):
-            cache.show(row, tokens=tokens)
+        self._prompt_of = list(range(count))
+        self._tokens: list[list[int]] = [[] for _ in range(count)]
+        self._nll: list[float] = [0.0] * count
 
     def take(self, logits: Tensor) -> list[int]:
         """Give each row its likeliest token; who ends leaves. Returns the tokens of those that are left, by row.
@@ -94,15 +83,11 @@ class _Batch:
                 self._nll[prompt] -= log_probability
         for row in reversed(range(len(tokens))):
             if tokens[row] in self._stop_ids:
-                self._leave(row, tokens)
+                last = self._rows.leave(row)
+                for values in (tokens, self._prompt_of):
+                    values[row] = values[last]
+                    del values[last]
         return tokens
-
-    def begin_token(self) -> list[int]:
-        """Make room for a token more in each row and return its positions."""
-        for row, length in enumerate(self._lengths):
-            self._lengths[row] = length + 1
-            self._cache.show(row, tokens=length + 1)
-        return [length - 1 for length in self._lengths]
 
     def written(self) -> list[Written]:
         """Return what every prompt's row wrote. Who is still there was cut."""
@@ -112,19 +97,10 @@ class _Batch:
             for prompt, (ids, nll) in enumerate(zip(self._tokens, self._nll, strict=True))
         ]
 
-    def _leave(self, row: int, tokens: list[int]) -> None:
-        """Put the last row in the place of this one."""
-        last = len(tokens) - 1
-        if row != last:
-            self._cache.move(source=last, target=row, tokens=self._lengths[last])
-        for values in (tokens, self._prompt_of, self._lengths):
-            values[row] = values[last]
-            values.pop()
-
 
 def _read_all(
     decoder: Decoder,
-    cache: KeyValueCache,
+    groups: RowGroups,
     prompts: Sequence[Sequence[int]],
     *,
     prefix: Prefix,
@@ -132,13 +108,15 @@ def _read_all(
 ) -> Tensor:
     """Read all prompts and return the hidden state behind each, (prompts, hidden size)."""
     last = []
-    for piece in evenly_long_batches(
-        [len(one) for one in prompts], max_tokens=TOKENS_PER_READ, least_filled=LEAST_FILLED
-    ):
-        rows = prompts[piece.start : piece.stop]
-        hidden = _read(decoder, cache, rows, first_row=piece.start, start=prefix.tokens, device=device)
-        ends = torch.tensor([len(one) - 1 for one in rows], device=device)
-        last.append(hidden[torch.arange(len(rows), device=device), ends])
+    for of_group, cache in groups.caches():
+        own = prompts[of_group]
+        for piece in evenly_long_batches(
+            [len(one) for one in own], max_tokens=TOKENS_PER_READ, least_filled=LEAST_FILLED
+        ):
+            rows = own[piece.start : piece.stop]
+            hidden = _read(decoder, cache, rows, first_row=piece.start, start=prefix.tokens, device=device)
+            ends = torch.tensor([len(one) - 1 for one in rows], device=device)
+            last.append(hidden[torch.arange(len(rows), device=device), ends])
     return torch.cat(last)
 
 

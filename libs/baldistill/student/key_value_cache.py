@@ -14,7 +14,7 @@ from baldistill.student.decoder_weights import DecoderWeights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefix:
-    """Keys and values of tokens that all prompts begin with. stored: (layers, tokens, 2 x key-value heads, head size)."""
+    """Keys and values of tokens that all prompts begin with. stored: (layers, 2, key-value heads, tokens, head size)."""
 
     tokens: int
     stored: Tensor
@@ -22,8 +22,9 @@ class Prefix:
 
 @dataclass(slots=True, kw_only=True)
 class KeyValueCache:
-    """stored: (layers, rows, width, 2 x key-value heads, head size), keys first; a row's tokens lie at its start.
+    """stored: (layers, 2, rows, key-value heads, width, head size), keys first; a row's tokens lie at its start.
 
+    The tokens of a head lie one behind the other, as attention reads them: a third faster than head beside head (ADR 39).
     visible: what is added to attention scores, (rows, width): 0 where a token lies, -inf elsewhere.
     """
 
@@ -33,12 +34,12 @@ class KeyValueCache:
     _rows: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rows = torch.arange(self.stored.shape[1], device=self.stored.device)
+        self._rows = torch.arange(self.stored.shape[2], device=self.stored.device)
 
     @classmethod
     def empty(cls, weights: DecoderWeights, *, rows: int, width: int) -> KeyValueCache:
         """Return room for `rows` texts of at most `width` tokens."""
-        shape = (len(weights.layers), rows, width, 2 * weights.key_value_heads, weights.head_size)
+        shape = (len(weights.layers), 2, rows, weights.key_value_heads, width, weights.head_size)
         device = weights.embedding.device
         return cls(
             stored=_lazily_zero(shape, dtype=weights.dtype),
@@ -48,7 +49,7 @@ class KeyValueCache:
 
     def begin_with(self, prefix: Prefix) -> None:
         """Let all rows begin with the same tokens."""
-        self.stored[:, :, : prefix.tokens] = prefix.stored[:, None]
+        self.stored[..., : prefix.tokens, :] = prefix.stored[:, :, None]
 
     def show(self, row: int, *, tokens: int) -> None:
         """Say how many tokens a row holds."""
@@ -56,7 +57,7 @@ class KeyValueCache:
 
     def move(self, *, source: int, target: int, tokens: int) -> None:
         """Put a row in the place of one that ended."""
-        self.stored[:, target, :tokens] = self.stored[:, source, :tokens]
+        self.stored[:, :, target, :, :tokens] = self.stored[:, :, source, :, :tokens]
         self.visible[target] = self.visible[source]
 
     def read(self, layer: int, query: Tensor, key_value: Tensor, *, rows: slice, start: int, mask: Tensor) -> Tensor:
@@ -66,19 +67,25 @@ class KeyValueCache:
         mask: (tokens, start + tokens), causal; what is right of a row's end is never looked at later.
         """
         end = start + query.shape[1]
-        own = self.stored[layer, rows]
-        own[:, start:end] = key_value
-        return attention(query, own[:, :end], mask=mask, scale=self.scale)
+        keys, values = self.stored[layer, :, rows, :, :end]
+        keys[:, :, start:], values[:, :, start:] = key_value.transpose(1, 2).chunk(2, dim=1)
+        return _attended(query.transpose(1, 2), keys, values, mask=mask, scale=self.scale).transpose(1, 2)
 
     def append(self, layer: int, query: Tensor, key_value: Tensor, *, positions: Tensor, width: int) -> Tensor:
         """Store one token a row at its own position and return what it attends to, (rows, 1, heads, head size).
 
         width: tokens of the longest row, this one included; `visible` shows this token already.
         """
-        count = query.shape[0]
-        own = self.stored[layer, :count]
-        own[self._rows[:count], positions] = key_value[:, 0]
-        return attention(query, own[:, :width], mask=self.visible[:count, None, None, :width], scale=self.scale)
+        count, _, heads, head_size = query.shape
+        own = self.stored[layer, :, :count]
+        key_value_heads = own.shape[2]
+        own[:, self._rows[:count], :, positions] = key_value.view(count, 2, key_value_heads, head_size)
+        keys, values = own[..., :width, :]
+        # Heads that share keys and values go as so many queries of one head: read once, and by products of more than one row,
+        # which in bfloat16 take a fifth of the time (ADR 39).
+        queries = query.view(count, key_value_heads, heads // key_value_heads, head_size)
+        mask = self.visible[:count, None, None, :width]
+        return _attended(queries, keys, values, mask=mask, scale=self.scale).reshape(count, 1, heads, head_size)
 
 
 def _lazily_zero(shape: tuple[int, ...], *, dtype: torch.dtype) -> Tensor:
@@ -90,12 +97,17 @@ def _lazily_zero(shape: tuple[int, ...], *, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.zeros(size_bytes, dtype=np.uint8)).view(dtype).view(shape)
 
 
-def attention(query: Tensor, key_value: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:
-    """Return attention's output, (rows, tokens, heads, head size); causal where there is no mask.
+def attention(query: Tensor, key_value: Tensor, *, scale: float) -> Tensor:
+    """Return causal attention's output, (rows, tokens, heads, head size).
 
-    query: (rows, tokens, heads, head size).   key_value: (rows, tokens so far, 2 x key-value heads, head size).
+    query: (rows, tokens, heads, head size).   key_value: (rows, tokens, 2 x key-value heads, head size).
     """
-    key, value = key_value.transpose(1, 2).chunk(2, dim=1)
+    keys, values = key_value.transpose(1, 2).chunk(2, dim=1)
+    return _attended(query.transpose(1, 2), keys, values, mask=None, scale=scale).transpose(1, 2)
+
+
+def _attended(query: Tensor, keys: Tensor, values: Tensor, *, mask: Tensor | None, scale: float) -> Tensor:
+    """Return attention's output, (rows, heads, tokens, head size), like the query; causal where there is no mask."""
     return nn.functional.scaled_dot_product_attention(
-        query.transpose(1, 2), key, value, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
-    ).transpose(1, 2)
+        query, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
+    )

@@ -95,7 +95,7 @@ def decoder_target_nll(decoder: Decoder, pairs: Sequence[PromptAndTarget], *, de
     scale = decoder.weights.scale
 
     def attend(_layer: int, query: Tensor, key_value: Tensor) -> Tensor:
-        return attention(query, key_value, mask=None, scale=scale)
+        return attention(query, key_value, scale=scale)
 
     flat, wanted = _predicted(pairs, width=ids.shape[1], device=device)
     hidden = decoder.hidden(ids, positions, attend).flatten(0, 1)[flat]

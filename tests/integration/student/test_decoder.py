@@ -14,6 +14,7 @@ from baldistill.student.batching import shared_prefix
 from baldistill.student.decoder import Decoder
 from baldistill.student.decoder_weights import KNOWN_TYPES, decoder_weights, is_known
 from baldistill.student.decoding import Written, read_prefix, write_greedily
+from baldistill.student.projection import projection
 from baldistill.student.quiet import quiet_transformers
 from baldistill.student.scoring import decoder_target_nll
 
@@ -113,11 +114,49 @@ def test_what_freed_memory_held_does_not_reach_an_answer() -> None:
         assert written_by(decoder, limit=24, stop_ids=frozenset()) == expected
 
 
-def test_the_models_own_forward_pass_still_works_on_the_stacked_weights() -> None:
+def test_weights_that_were_taken_serve_nobody_else_silently() -> None:
+    model = random_model("qwen2")
+    decoder_weights(model)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        plain_logits(model, PROMPTS[0])
+    with pytest.raises(ValueError, match="another decoder's"):
+        decoder_weights(model)
+
+
+def test_without_onednn_the_model_and_the_decoder_share_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     model = random_model("qwen2")
     before = plain_logits(model, PROMPTS[0])
-    decoder_weights(model)
+    decoder = Decoder(decoder_weights(model))
     torch.testing.assert_close(plain_logits(model, PROMPTS[0]), before)
+    nll = decoder_target_nll(decoder, [(PROMPTS[0][:1], PROMPTS[0][1:])], device=CPU)
+    expected = torch.nn.functional.cross_entropy(before[:-1], torch.tensor(PROMPTS[0][1:]), reduction="none")
+    torch.testing.assert_close(nll, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 64, 700])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_packed_weight_multiplies_like_a_plain_one(rows: int, dtype: torch.dtype) -> None:
+    rng = torch.Generator().manual_seed(rows)
+    x, weight, bias = (torch.randn(size, generator=rng).to(dtype) for size in ((rows, 96), (130, 96), (130,)))
+    plain = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
+    rtol, atol = (1e-5, 1e-4) if dtype is torch.float32 else (0.02, 0.1)
+    torch.testing.assert_close(projection(weight, bias)(x).double(), plain, rtol=rtol, atol=atol)
+
+
+def test_rows_of_very_different_lengths_attend_to_their_own_tokens() -> None:
+    """Groups of several rows, emptied from the middle, the beginning and the end."""
+    model = random_model("llama")
+    plain = copy.deepcopy(model)
+    prompts = [[*range(3, 3 + length)] for length in (60, 58, 40, 20, 19, 18, 17, 4, 3, 2)]
+    whole = [plain_answer(plain, one, limit=20, stop_ids=frozenset()) for one in prompts]
+    stop_ids = frozenset({whole[0].token_ids[2], whole[4].token_ids[5], whole[8].token_ids[7]})
+    expected = [plain_answer(plain, one, limit=20, stop_ids=stop_ids) for one in prompts]
+    assert len({len(one.token_ids) for one in expected}) > 2
+    decoder = Decoder(decoder_weights(model))
+    nothing = read_prefix(decoder, (), device=CPU)
+    written = write_greedily(decoder, prompts, prefix=nothing, max_new_tokens=20, stop_ids=stop_ids, device=CPU)
+    assert [one.token_ids for one in written] == [one.token_ids for one in expected]
 
 
 def test_bfloat16_answers_stay_near_those_of_float32() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from pathlib import Path
 
@@ -26,6 +27,12 @@ TEXTS = ["refund", "Why does the order not arrive in time? " * 5, "a", "How do I
 @pytest.fixture(scope="module")
 def student(tiny_base: Path) -> Student:
     torch.set_num_threads(1)
+    return load_student(resolve_base_model(str(tiny_base)), dtype=StudentDtype.FLOAT32)
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_base: Path) -> Student:
+    """The same student, for transformers' own forward pass."""
     return load_student(resolve_base_model(str(tiny_base)), dtype=StudentDtype.FLOAT32)
 
 
@@ -55,41 +62,50 @@ def plain_greedy(student: Student, prompt: tuple[int, ...], *, limit: int) -> tu
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
 def test_batched_answers_are_those_of_one_prompt_at_a_time(
-    student: Student, prompts: list[tuple[int, ...]], batch_size: int
+    student: Student, plain: Student, prompts: list[tuple[int, ...]], batch_size: int
 ) -> None:
     written = generate_greedily(student, prompts, max_new_tokens=20, batch_size=batch_size)
-    assert [one.token_ids for one in written] == [plain_greedy(student, prompt, limit=20) for prompt in prompts]
+    assert [one.token_ids for one in written] == [plain_greedy(plain, prompt, limit=20) for prompt in prompts]
 
 
-def test_a_row_that_ends_leaves_its_batch_and_has_no_eos(student: Student, prompts: list[tuple[int, ...]]) -> None:
+def test_a_row_that_ends_leaves_its_batch_and_has_no_eos(
+    tiny_base: Path, student: Student, plain: Student, prompts: list[tuple[int, ...]]
+) -> None:
     whole = generate_greedily(student, prompts, max_new_tokens=20, batch_size=4)
     # The third token of the first answer becomes an end.
-    stopping = Student(model=student.model, tokenizer=student.tokenizer, base=student.base, dtype=student.dtype)
+    stopping = load_student(resolve_base_model(str(tiny_base)), dtype=StudentDtype.FLOAT32)
     stopping.__dict__["stop_ids"] = frozenset({whole[0].token_ids[2]})
+    plainly = dataclasses.replace(plain)
+    plainly.__dict__["stop_ids"] = stopping.stop_ids
     cut = generate_greedily(stopping, prompts, max_new_tokens=20, batch_size=4)
     assert cut[0].token_ids == whole[0].token_ids[: whole[0].token_ids.index(whole[0].token_ids[2])]
     assert not cut[0].hit_length_limit
-    assert [one.token_ids for one in cut] == [plain_greedy(stopping, prompt, limit=20) for prompt in prompts]
+    assert [one.token_ids for one in cut] == [plain_greedy(plainly, prompt, limit=20) for prompt in prompts]
 
 
-def test_batched_likelihoods_are_those_of_a_plain_computation(student: Student, prompts: list[tuple[int, ...]]) -> None:
+def test_batched_likelihoods_are_those_of_a_plain_computation(
+    student: Student, plain: Student, prompts: list[tuple[int, ...]]
+) -> None:
     targets = [one.token_ids for one in generate_greedily(student, prompts, max_new_tokens=9, batch_size=2)]
     pairs = list(zip(prompts, targets, strict=True))
     conditioned = mean_target_nll(student, pairs, batch_size=3)
     alone = unconditioned_nll(student, targets, batch_size=3)
     prefix = (student.tokenizer.eos_token_id,)
     for at, (prompt, target) in enumerate(pairs):
-        assert conditioned[at] == pytest.approx(plain_nll(student, prompt, target), rel=1e-4)
-        assert alone[at] == pytest.approx(plain_nll(student, prefix, target), rel=1e-4)
+        assert conditioned[at] == pytest.approx(plain_nll(plain, prompt, target), rel=1e-4)
+        assert alone[at] == pytest.approx(plain_nll(plain, prefix, target), rel=1e-4)
         ifd = math.exp(conditioned[at] - alone[at])
-        plain = math.exp(plain_nll(student, prompt, target) - plain_nll(student, prefix, target))
-        assert ifd == pytest.approx(plain, rel=1e-4)
+        expected = math.exp(plain_nll(plain, prompt, target) - plain_nll(plain, prefix, target))
+        assert ifd == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_base_model_without_a_pad_token_writes_the_same(student: Student, prompts: list[tuple[int, ...]]) -> None:
+def test_a_base_model_without_a_pad_token_writes_the_same(
+    tiny_base: Path, student: Student, prompts: list[tuple[int, ...]]
+) -> None:
     tokenizer = copy.deepcopy(student.tokenizer)
     tokenizer.pad_token = None
-    without = Student(model=student.model, tokenizer=tokenizer, base=student.base, dtype=student.dtype)
+    other = load_student(resolve_base_model(str(tiny_base)), dtype=StudentDtype.FLOAT32)
+    without = dataclasses.replace(other, tokenizer=tokenizer)
     assert without.tokenizer.pad_token_id is None
     written = [generate_greedily(one, prompts, max_new_tokens=9, batch_size=4) for one in (student, without)]
     assert written[0] == written[1]
