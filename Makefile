@@ -80,7 +80,7 @@ test: check k8s-check ## Everything that must be green
 bench-plan: $(READY) ## Planning over a million rows: speed, growth, memory
 	$(BIN)/python -m tests.bench.bench_plan
 
-bench-selector: $(READY) ## Scoring candidates against the textbook's and the authors' way, on real data; SELECTOR=--growth for growth (an hour; SELECTOR="--items 16" for less)
+bench-selector: $(READY) ## Scoring candidates against the textbook's and the authors' way, on real data; SELECTOR=--growth for growth (25 minutes; SELECTOR="--items 16" for less)
 	$(BIN)/python -m tests.bench.bench_selector $(SELECTOR)
 
 lock: $(READY) ## Pin the newest versions that pyproject.toml allows
