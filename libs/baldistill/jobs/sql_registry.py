@@ -47,17 +47,9 @@ class SqlJobRegistry:
     def put(self, job: Job) -> None:
         with writing(self._engine) as connection:
             now_ms = self._clock.now_ms(connection)
-            if self._raise_epoch_or_reopen(connection, job, now_ms=now_ms):
+            if not _is_there(connection, job) and _was_inserted(connection, _row_of(job, now_ms=now_ms)):
                 return
-            savepoint = connection.begin_nested()
-            try:
-                connection.execute(_JOBS.insert().values(_row_of(job, now_ms=now_ms)))
-            except sa.exc.IntegrityError:
-                # Another process launched it between our look and our insert.
-                savepoint.rollback()
-                self._raise_epoch_or_reopen(connection, job, now_ms=now_ms)
-            else:
-                savepoint.commit()
+            _raise_epoch_or_reopen(connection, job, now_ms=now_ms)
 
     def stop_run(self, *, tenant: str, run_id: str) -> None:
         trainings = (_C.tenant == tenant, _C.run_id == run_id, _C.kind == JobKind.TRAIN.value)
@@ -169,17 +161,36 @@ class SqlJobRegistry:
             return None
         return JobRecord(job=_job_of(row), state=JobState(row["state"]), owner=row["owner"], reason=row["reason"])
 
-    def _raise_epoch_or_reopen(self, connection: sa.Connection, job: Job, *, now_ms: int) -> bool:
-        """Change the job that is there; False where there is none."""
-        newest = {"epoch": job.epoch, "document": job.to_json()}
-        older = (*_named(job), _C.epoch <= job.epoch)
-        ended = (*older, _C.state != JobState.OPEN.value)
-        # A launch of its own: it waits behind those that were launched before it.
-        fresh = {"failures": 0, "not_before_ms": 0, "reason": "", "created_at_ms": now_ms}
-        reopened = {"state": JobState.OPEN.value, **fresh}
-        connection.execute(sa.update(_JOBS).where(*ended).values(newest | reopened | {"stops": _C.stops + 1}))
-        connection.execute(sa.update(_JOBS).where(*older).values(newest))
-        return connection.execute(sa.select(_C.name).where(*_named(job))).first() is not None
+
+def _is_there(connection: sa.Connection, job: Job) -> bool:
+    """Tell whether there is a job of this name. Ask before changing it: one that appears after an update was not updated."""
+    return connection.execute(sa.select(_C.name).where(*_named(job))).first() is not None
+
+
+def _was_inserted(connection: sa.Connection, row: Mapping[str, object]) -> bool:
+    """Insert a job; False where another process did so after our look."""
+    savepoint = connection.begin_nested()
+    try:
+        connection.execute(_JOBS.insert().values(row))
+    except sa.exc.IntegrityError:
+        savepoint.rollback()
+        return False
+    savepoint.commit()
+    return True
+
+
+def _raise_epoch_or_reopen(connection: sa.Connection, job: Job, *, now_ms: int) -> None:
+    """Change the job that is there, unless it is newer."""
+    newest = {"epoch": job.epoch, "document": job.to_json()}
+    older = (*_named(job), _C.epoch <= job.epoch)
+    ended = (*older, _C.state != JobState.OPEN.value)
+    # A launch of its own: it waits behind those that were launched before it.
+    fresh = {"failures": 0, "not_before_ms": 0, "reason": "", "created_at_ms": now_ms}
+    reopened = {"state": JobState.OPEN.value, **fresh}
+    # Locked, so that nobody ends it between the two changes: it would be newer then and never reopened.
+    connection.execute(sa.select(_C.name).where(*_named(job)).with_for_update())
+    connection.execute(sa.update(_JOBS).where(*ended).values(newest | reopened | {"stops": _C.stops + 1}))
+    connection.execute(sa.update(_JOBS).where(*older).values(newest))
 
 
 def _named(job: Job) -> tuple[sa.ColumnElement[bool], ...]:
