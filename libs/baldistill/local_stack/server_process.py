@@ -14,6 +14,7 @@ from pathlib import Path
 from baldistill.errors import BalDistillError
 
 _POLL_S = 0.05
+_STANDS_STILL_WITHIN_S = 60.0
 _LOG_TAIL_LINES = 15
 
 
@@ -120,10 +121,27 @@ class ServerProcess:
         self._reap(timeout_s=60.0)
 
     def send(self, signal_number: signal.Signals) -> None:
-        """Send a signal to the server and all its descendants, e.g. SIGSTOP and SIGCONT."""
-        if (pid := self.pid) is not None:
-            for member in _family(pid):
-                _send(member, signal_number)
+        """Send a signal to the server and all its descendants, e.g. SIGSTOP and SIGCONT.
+
+        After SIGSTOP it returns when none of their threads runs: one thread takes the signal, and until a busy machine
+        has woken that one the others go on and answer. Raises ServerFailed where some still run after a minute.
+        """
+        if (pid := self.pid) is None:
+            return
+        family = _family(pid)
+        for member in family:
+            _send(member, signal_number)
+        if signal_number == signal.SIGSTOP:
+            self._wait_until_still(family)
+
+    def _wait_until_still(self, family: Sequence[int]) -> None:
+        give_up_at = time.monotonic() + _STANDS_STILL_WITHIN_S
+        while not all(map(_stands_still, family)):
+            if time.monotonic() > give_up_at:
+                raise ServerFailed(
+                    name=self.name, reason=f"did not stop within {_STANDS_STILL_WITHIN_S:.0f} s", log=self.log
+                )
+            time.sleep(0.001)
 
     def _note_end(self) -> None:
         """Let the child's object know that it is over: it was reaped by whoever looked first."""
@@ -175,14 +193,26 @@ def _send(pid: int, signal_number: signal.Signals) -> None:
         os.kill(pid, signal_number)
 
 
+def _stands_still(pid: int) -> bool:
+    """Tell whether no thread of a process runs: each is stopped or over. True for a process that is gone."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return True
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            if _stat_fields(thread)[0] not in "TtZX":
+                return False
+    return True
+
+
 def _family(pid: int) -> list[int]:
     """Return a process and its descendants, itself first. PostgreSQL's have sessions of their own: no group holds all."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                # proc(5): field 4 is the parent; the name before it may hold spaces and ends with a parenthesis.
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                parent = int(_stat_fields(entry)[1])
                 children.setdefault(parent, []).append(int(entry.name))
     family = [pid]
     for member in family:
@@ -207,8 +237,7 @@ def listens(port: int) -> bool:
 def _start_ticks(pid: int) -> str | None:
     """Return when a process started, in clock ticks since boot; None where it is gone or only waits to be reaped."""
     try:
-        # The name in parentheses may hold spaces; what follows it does not. proc(5): state is field 3, start 22.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = _stat_fields(Path(f"/proc/{pid}"))
     except OSError:
         return None
     if fields[0] == "Z":
@@ -224,3 +253,11 @@ def _tail(log: Path) -> str:
     except OSError:
         return ""
     return "\n".join(lines[-_LOG_TAIL_LINES:])
+
+
+def _stat_fields(process: Path) -> list[str]:
+    """Return what /proc says of a process or thread, from its state on: 0 is the state, 1 the parent, 19 the start in clock ticks.
+
+    proc(5) counts from 1 and has the name before them, in parentheses, which may hold spaces. Raises OSError where it is gone.
+    """
+    return (process / "stat").read_text().rpartition(")")[2].split()

@@ -65,10 +65,7 @@ def test_a_pause_stops_every_session_and_a_kill_ends_every_one(server: Postgres)
         assert row is not None
         status = Path(f"/proc/{row[0]}/status")
         server.send(signal.SIGSTOP)
-        give_up_at = time.monotonic() + 10
-        while "State:\tT" not in status.read_text():
-            assert time.monotonic() < give_up_at
-            time.sleep(0.01)
+        assert "State:\tT" in status.read_text()
         server.send(signal.SIGCONT)
         assert connection.execute("SELECT 1").fetchone() == (1,)
         server.kill()
