@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
 # Neither the time of an example nor that of drawing it is a claim of any test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,12 +20,25 @@ TESTS = Path(__file__).parent
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        tier, folder = (*item.path.relative_to(TESTS).parts, "")[:2]
+        tier = item.path.relative_to(TESTS).parts[0]
         if tier in TIERS:
             item.add_marker(tier if tier != "contracts" else "contract")
-        # One process does all of a file, so that what its tests share is made once; the stack's files share a stack.
-        shares_the_stack = (tier, folder) == ("e2e", "stack") and item.path.name != "test_chaos.py"
-        item.add_marker(pytest.mark.xdist_group("stack" if shares_the_stack else str(item.path.relative_to(TESTS))))
+
+
+class InGroups(LoadGroupScheduling):  # type: ignore[misc]
+    """One process does all of a file, so that what its tests share is made once; the stack's files share a stack.
+
+    The marker `xdist_group` of pytest-xdist 3.8 has no effect under pytest 9.2, whose node ids can't be written.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        shares_the_stack = file.startswith("tests/e2e/stack/") and not file.endswith("/test_chaos.py")
+        return "stack" if shares_the_stack else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InGroups | None:
+    return InGroups(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")
