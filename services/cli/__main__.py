@@ -24,13 +24,12 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     # Deferred, so that Ctrl-C finds `main` ready for it.
     from baldistill.errors import BalDistillError
+    from baldistill.runtime.thread_waits import with_short_waits
     from services.cli.app import app
     from services.cli.logs import log_errors_only
     from services.cli.output import MESSAGES
 
-    # Threads that wait for others of a parallel region sleep instead of spinning: on a busy machine spinning took up to
-    # five times as long (docs/benchmarks.md). Read once, when torch loads its OpenMP runtime.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.update(with_short_waits(os.environ))
     log_errors_only()
     try:
         app(arguments, prog_name="baldistill")

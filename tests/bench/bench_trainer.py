@@ -21,12 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from baldistill.runtime.thread_waits import with_short_waits
 from baldistill.student.base_models import resolve_base_model
 from baldistill.student.loading import load_base_weights, load_tokenizer
 from baldistill.student.precision import StudentDtype
 from baldistill.student.rendering import encode
 from baldistill.tasks.templates import render_template
 from baldistill.tasks.wording import MATH
+from tests.bench.peer_environment import as_it_comes
 from tests.bench.trainer_ours import write_fresh_adapter
 
 _BASE = "smollm2-135m-instruct"
@@ -79,12 +81,14 @@ def run_side(side: str, work: Path, out: Path, *, peer: Path, dropout: float, se
         "ours": [sys.executable, "-m", "tests.bench.trainer_ours", str(work), str(out), str(dropout)],
         "trl": [str(peer), str(here / "trainer_trl.py"), str(work), str(out), str(dropout), *setting.split()],
     }
-    environment = {name: value for name, value in os.environ.items() if side == "ours" or name != "PYTHONPATH"}
+    environment = with_short_waits(os.environ) if side == "ours" else as_it_comes(os.environ)
+    if side != "ours":
+        environment.pop("PYTHONPATH", None)
     subprocess.run(
         commands[side],
         check=True,
         stdout=subprocess.DEVNULL,
-        env=environment | {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+        env=environment | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
     )
     found: dict[str, Any] = json.loads(out.read_text())
     return found

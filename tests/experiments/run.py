@@ -18,6 +18,7 @@ from pathlib import Path
 
 from baldistill.datasets.storage import latest_version
 from baldistill.errors import BalDistillError
+from baldistill.runtime.thread_waits import with_short_waits
 from services.cli.comparing.grid import Cell
 from services.cli.comparing.working import CellWork
 from services.cli.home import Home
@@ -51,8 +52,8 @@ class Share:
 
 def main() -> int:
     """Run the missing cells; return how the process ends."""
-    # As the command line does, before torch is imported: threads that spin while they wait starve each other on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # As the command line does, before torch is imported.
+    os.environ.update(with_short_waits(os.environ))
     arguments = _arguments()
     left = arguments.cells
     failed: list[str] = []

@@ -19,6 +19,7 @@ import structlog
 from baldistill.errors import DependencyUnavailable, PermanentError, RetryableError
 from baldistill.runtime.launching import Job, JobDisrupted, JobStopped, ShouldStop, VerdictOnData
 from baldistill.runtime.progress import ProgressSource
+from baldistill.runtime.thread_waits import with_short_waits
 
 # How soon a stop is passed on; the process itself notices it at its next step.
 _POLL_S = 0.2
@@ -100,8 +101,7 @@ class ProcessWork:
         _raise_for(ended, code=process.returncode, stopped=stopped, log=log)
 
     def _start(self, job: Job, log_file: IO[bytes]) -> subprocess.Popen[bytes]:
-        # Waiting threads that spin would take the cores from whoever works beside them.
-        environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | self._environment
+        environment = with_short_waits(os.environ | self._environment)
         return subprocess.Popen(  # noqa: S603  (our own module)
             [sys.executable, "-m", self._module, "--parent", str(os.getpid()), "--job", job.to_json()],
             stdin=subprocess.DEVNULL,

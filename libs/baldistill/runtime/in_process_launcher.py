@@ -1,13 +1,15 @@
-"""Jobs on one thread of this process, in the order of their launch: the embedded launcher (DESIGN 6)."""
+"""Jobs of this process one after the other, in the order of their launch: the embedded launcher (DESIGN 6)."""
 
 from __future__ import annotations
 
 import queue
 import threading
+from functools import partial
 
 from baldistill.errors import RetryableError
 from baldistill.events.trace_context import carrying
 from baldistill.runtime.launching import Job, JobDone, JobFailed, JobStopped, JobWork
+from baldistill.runtime.own_thread import in_own_thread
 from baldistill.runtime.retries import RetryPolicy
 
 
@@ -86,7 +88,7 @@ class InProcessLauncher:
         while not entry.stop.is_set():
             try:
                 with carrying(entry.job.traceparent):
-                    self._work(entry.job, entry.stop.is_set)
+                    in_own_thread(partial(self._work, entry.job, entry.stop.is_set))
                 # Forgotten first: a launch that comes from now on makes a job of its own and is not lost.
                 self._forget(entry)
                 with carrying(entry.job.traceparent):

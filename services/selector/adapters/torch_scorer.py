@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from baldistill.artifacts.ports import ArtifactRef, ArtifactStore, require_manifest
 from baldistill.datasets.examples import Example
+from baldistill.runtime.own_thread import in_own_thread
 from baldistill.specs.frozen import FrozenRun
 from services.selector.ports import Score
 
@@ -34,16 +35,23 @@ class TorchStudentScorer:
         on_scored: Callable[[int], None],
         on_halved: Callable[[int], None] = lambda _rows: None,
     ) -> list[Score]:
-        # Deferred: torch takes seconds to import, and a run that selects at random never needs it here.
-        from baldistill.student.precision import begin_student_compute
-        from baldistill.student.trained import LastStudent
+        def compute() -> list[Score]:
+            # Deferred: torch takes seconds to import, and a run that selects at random never needs it here.
+            from baldistill.student.precision import begin_student_compute
+
+            begin_student_compute(threads=frozen.spec.threads)
+            loaded = self._load(frozen, student)
+            return score_examples(loaded, frozen, examples, on_scored=on_scored, on_halved=on_halved)
 
         with self._lock:
-            begin_student_compute(threads=frozen.spec.threads)
-            if self._students is None:
-                self._students = LastStudent(self._store)
-            loaded = self._students.load(frozen, require_manifest(self._store, student.key))
-            return score_examples(loaded, frozen, examples, on_scored=on_scored, on_halved=on_halved)
+            return in_own_thread(compute)
+
+    def _load(self, frozen: FrozenRun, student: ArtifactRef) -> Student:
+        from baldistill.student.trained import LastStudent
+
+        if self._students is None:
+            self._students = LastStudent(self._store)
+        return self._students.load(frozen, require_manifest(self._store, student.key))
 
 
 def score_examples(

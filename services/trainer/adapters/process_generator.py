@@ -18,6 +18,7 @@ from typing import Any
 
 from baldistill.artifacts.ports import ArtifactRef
 from baldistill.errors import DependencyUnavailable, NotAllowedNow
+from baldistill.runtime.thread_waits import with_short_waits
 from services.trainer.ports import Generated
 
 # torch's import and a student's load on a busy machine, and then the answers.
@@ -120,7 +121,7 @@ class ProcessGenerator:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | self._environment,
+                env=with_short_waits(os.environ | self._environment),
                 start_new_session=True,
                 text=True,
             )
