@@ -2,6 +2,7 @@
 
     ours       the engine of the selector, one shard per data set
     textbook   one item at a time: `generate`, then two forward passes; float32 (DESIGN 8), by `--sides` bfloat16 too
+    lookup     only by `--sides`: the textbook with transformers' own guesses (`prompt_lookup_num_tokens`), which is for one item
     reference  as the authors do: `generate` 16 items at once in bfloat16, then two passes an item
 
 Every side is a process of its own; the sides take turns. Measured: rendering, writing, scoring. Not measured: loading and one
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
 DATA_SETS = ("r8", "gsm8k")
 MEASURED = ("ours-float32", "ours-bfloat16", "textbook-float32", "reference-bfloat16")
-SIDES = (*MEASURED, "textbook-bfloat16")
+SIDES = (*MEASURED, "textbook-bfloat16", "lookup-float32")
 REFERENCE_BATCH = 16
+LOOKUP_TOKENS = 7
 # Of each data set's items, this share counts as chosen where choices are compared.
 CHOSEN_SHARE = 0.25
 
@@ -72,7 +74,9 @@ def score_by_selector(student: Student, frozen: FrozenRun, items: Sequence[Examp
     ]
 
 
-def score_plainly(student: Student, frozen: FrozenRun, items: Sequence[Example], *, batch: int) -> list[Scored]:
+def score_plainly(
+    student: Student, frozen: FrozenRun, items: Sequence[Example], *, batch: int, lookup_tokens: int | None = None
+) -> list[Scored]:
     """Score with transformers alone: `generate` on `batch` items at once, then two passes an item."""
     import torch
 
@@ -98,6 +102,7 @@ def score_plainly(student: Student, frozen: FrozenRun, items: Sequence[Example],
                 attention_mask=mask,
                 max_new_tokens=limit,
                 do_sample=False,
+                prompt_lookup_num_tokens=lookup_tokens,
                 eos_token_id=sorted(student.stop_ids),
                 pad_token_id=student.tokenizer.pad_token_id,
             )
@@ -128,6 +133,7 @@ def measure(side: str, *, items: int, threads: int) -> dict[str, Any]:
     ways: dict[str, Callable[[FrozenRun, Sequence[Example]], list[Scored]]] = {
         "ours": lambda frozen, own: score_by_selector(student, frozen, own),
         "textbook": lambda frozen, own: score_plainly(student, frozen, own, batch=1),
+        "lookup": lambda frozen, own: score_plainly(student, frozen, own, batch=1, lookup_tokens=LOOKUP_TOKENS),
         "reference": lambda frozen, own: score_plainly(student, frozen, own, batch=REFERENCE_BATCH),
     }
     seconds: dict[str, float] = {}
@@ -174,7 +180,10 @@ def main() -> None:
     for _ in range(arguments.turns):
         for side in arguments.sides:
             measured[side].append(
-                measured_apart("--side", side, "--items", str(arguments.items), "--threads", str(arguments.threads))
+                measured_apart(
+                    *("--side", side, "--items", str(arguments.items), "--threads", str(arguments.threads)),
+                    is_peer=not side.startswith("ours"),
+                )
             )
             print(side, measured[side][-1]["seconds"], f"{measured[side][-1]['peak_mib']:.0f} MiB", flush=True)
     report(measured, items=arguments.items, threads=arguments.threads)
@@ -199,6 +208,7 @@ def report(measured: dict[str, list[dict[str, Any]]], *, items: int, threads: in
         ("selector_ratio_textbook_bf16", "textbook-float32", "ours-bfloat16"),
         ("selector_ratio_both_bf16", "textbook-bfloat16", "ours-bfloat16"),
         ("selector_ratio_fp32", "textbook-float32", "ours-float32"),
+        ("selector_ratio_lookup_fp32", "lookup-float32", "ours-float32"),
         ("selector_ratio_reference", "reference-bfloat16", "ours-bfloat16"),
         # `dtype: auto` takes the faster type of this machine.
         ("selector_ratio_reference_fp32", "reference-bfloat16", "ours-float32"),

@@ -14,6 +14,10 @@ _FILLER_ID = 0
 TOKENS_PER_READ = 2048
 LEAST_FILLED = 0.85
 
+# Logits of so many positions exist at once: 25 MiB of float32 for a vocabulary of 50,000. Blocks of more than 32 MiB glibc maps
+# anew each time: touching their pages took longer than what is computed in them.
+LOGITS_AT_ONCE = 128
+
 
 def longest_first(lengths: Sequence[int]) -> list[int]:
     """Return item numbers, longest first so that memory is short at once or never."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from baldistill.student.batching import length_ordered_batches, shared_prefix
 from baldistill.student.decoding import Written, read_prefix, write_greedily
+from baldistill.student.drafting import MOST_GUESSED
 from baldistill.student.loading import Student
 from baldistill.student.memory import halving_when_short, ignore_halving
 from baldistill.student.plain_decoding import write_plainly
@@ -34,7 +35,7 @@ def generate_greedily(
     answers: dict[int, Written] = {}
     write = _writer(student, prompts, max_new_tokens=max_new_tokens)
     batches = length_ordered_batches(
-        [len(prompt) + max_new_tokens for prompt in prompts],
+        [len(prompt) + max_new_tokens + MOST_GUESSED for prompt in prompts],
         batch_size=batch_size,
         max_tokens=_tokens_in(student, cache_mib),
     )

@@ -25,11 +25,10 @@ class KeyValueCache:
     """stored: (layers, 2, rows, key-value heads, width, head size), keys first; a row's tokens lie at its start.
 
     The tokens of a head lie one behind the other, as attention reads them: a third faster than head beside head (ADR 39).
-    visible: what is added to attention scores, (rows, width): 0 where a token lies, -inf elsewhere.
+    What lies behind a row's end, as tokens that were guessed wrong, is hidden by masks and written over.
     """
 
     stored: Tensor
-    visible: Tensor
     scale: float
     _rows: Tensor = field(init=False)
 
@@ -40,25 +39,15 @@ class KeyValueCache:
     def empty(cls, weights: DecoderWeights, *, rows: int, width: int) -> KeyValueCache:
         """Return room for `rows` texts of at most `width` tokens."""
         shape = (len(weights.layers), 2, rows, weights.key_value_heads, width, weights.head_size)
-        device = weights.embedding.device
-        return cls(
-            stored=_lazily_zero(shape, dtype=weights.dtype),
-            visible=torch.full((rows, width), float("-inf"), dtype=weights.dtype, device=device),
-            scale=weights.scale,
-        )
+        return cls(stored=_lazily_zero(shape, dtype=weights.dtype), scale=weights.scale)
 
     def begin_with(self, prefix: Prefix) -> None:
         """Let all rows begin with the same tokens."""
         self.stored[..., : prefix.tokens, :] = prefix.stored[:, :, None]
 
-    def show(self, row: int, *, tokens: int) -> None:
-        """Say how many tokens a row holds."""
-        self.visible[row, :tokens] = 0
-
     def move(self, *, source: int, target: int, tokens: int) -> None:
         """Put a row in the place of one that ended."""
         self.stored[:, :, target, :, :tokens] = self.stored[:, :, source, :, :tokens]
-        self.visible[target] = self.visible[source]
 
     def read(self, layer: int, query: Tensor, key_value: Tensor, *, rows: slice, start: int, mask: Tensor) -> Tensor:
         """Store the tokens start.. of `rows` and return what they attend to, (rows, tokens, heads, head size).
@@ -71,21 +60,34 @@ class KeyValueCache:
         keys[:, :, start:], values[:, :, start:] = key_value.transpose(1, 2).chunk(2, dim=1)
         return _attended(query.transpose(1, 2), keys, values, mask=mask, scale=self.scale).transpose(1, 2)
 
-    def append(self, layer: int, query: Tensor, key_value: Tensor, *, positions: Tensor, width: int) -> Tensor:
-        """Store one token a row at its own position and return what it attends to, (rows, 1, heads, head size).
+    def append(self, layer: int, query: Tensor, key_value: Tensor, *, positions: Tensor, mask: Tensor) -> Tensor:
+        """Store some tokens a row at its own positions and return what they attend to, (rows, tokens, heads, head size).
 
-        width: tokens of the longest row, this one included; `visible` shows this token already.
+        positions: (rows, tokens).   mask: `mask_of` these positions.
         """
-        count, _, heads, head_size = query.shape
+        count, tokens, heads, head_size = query.shape
         own = self.stored[layer, :, :count]
         key_value_heads = own.shape[2]
-        own[:, self._rows[:count], :, positions] = key_value.view(count, 2, key_value_heads, head_size)
-        keys, values = own[..., :width, :]
+        to_store = key_value.view(count, tokens, 2, key_value_heads, head_size)
+        own[:, self._rows[:count, None], :, positions] = to_store
+        keys, values = own[..., : mask.shape[-1], :]
         # Heads that share keys and values go as so many queries of one head: read once, and by products of more than one row,
         # which in bfloat16 take a fifth of the time (ADR 39).
-        queries = query.view(count, key_value_heads, heads // key_value_heads, head_size)
-        mask = self.visible[:count, None, None, :width]
-        return _attended(queries, keys, values, mask=mask, scale=self.scale).reshape(count, 1, heads, head_size)
+        by_head = query.view(count, tokens, key_value_heads, heads // key_value_heads, head_size).transpose(1, 2)
+        attended = _attended(by_head.flatten(2, 3), keys, values, mask=mask, scale=self.scale)
+        return attended.view(by_head.shape).transpose(1, 2).reshape(query.shape)
+
+    def mask_of(self, positions: Tensor, *, heads: int, width: int) -> Tensor:
+        """Return what lets tokens see those up to themselves: 0 or -inf, (rows, 1, tokens x heads that share keys, width).
+
+        positions: (rows, tokens).   width: tokens of the longest row, with all of `positions`.
+        """
+        rows, tokens = positions.shape
+        shared = heads // self.stored.shape[3]
+        hidden = torch.arange(width, device=positions.device) > positions[..., None, None]
+        mask = torch.zeros(hidden.shape, dtype=self.stored.dtype, device=positions.device)
+        mask.masked_fill_(hidden, float("-inf"))
+        return mask.expand(-1, -1, shared, -1).reshape(rows, 1, tokens * shared, width)
 
 
 def _lazily_zero(shape: tuple[int, ...], *, dtype: torch.dtype) -> Tensor:

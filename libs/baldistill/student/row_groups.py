@@ -28,12 +28,12 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What a group attends to at one token. rows: of the batch.   positions: of the new tokens.   width: of the longest row."""
+    """What a group attends to in one pass. rows: of the batch.   positions, mask: of the new tokens."""
 
     cache: KeyValueCache
     rows: slice
     positions: Tensor
-    width: int
+    mask: Tensor
 
 
 class RowGroups:
@@ -42,7 +42,10 @@ class RowGroups:
     def __init__(
         self, weights: DecoderWeights, prompt_tokens: Sequence[int], *, prefix: Prefix, max_new_tokens: int
     ) -> None:
-        """prompt_tokens: what each row has of its own behind the prefix; longest first makes the fewest groups."""
+        """prompt_tokens: what each row has of its own behind the prefix; longest first makes the fewest groups.
+
+        max_new_tokens: those that a row may store, whether they are kept or not.
+        """
         lengths = [prefix.tokens + one for one in prompt_tokens]
         any_size = max(lengths) * len(lengths)
         pieces = evenly_long_batches(lengths, max_tokens=any_size, least_filled=_LEAST_OF_THE_LONGEST)
@@ -51,9 +54,8 @@ class RowGroups:
             own = lengths[piece.start : piece.stop]
             cache = KeyValueCache.empty(weights, rows=len(own), width=max(own) + max_new_tokens)
             cache.begin_with(prefix)
-            for row, tokens in enumerate(own):
-                cache.show(row, tokens=tokens)
             self._groups.append(_Group(cache, own))
+        self._heads = weights.heads
         self._step: list[_Step] = []
 
     def caches(self) -> Iterator[tuple[slice, KeyValueCache]]:
@@ -73,25 +75,29 @@ class RowGroups:
             self._groups.remove(group)
         return start + last
 
-    def begin_token(self, *, device: torch.device) -> Tensor:
-        """Make room for a token more in each row and return the positions of these tokens, (rows,)."""
+    def begin_tokens(self, count: int, *, device: torch.device) -> Tensor:
+        """Let each row store `count` tokens behind its end and return their positions, (rows, count)."""
         self._step = []
+        ahead = torch.arange(count, device=device)
         for start, group in self._numbered():
-            positions = torch.tensor(group.lengths, device=device)
-            group.lengths = [length + 1 for length in group.lengths]
-            for row, length in enumerate(group.lengths):
-                group.cache.show(row, tokens=length)
-            rows = slice(start, start + len(group.lengths))
-            self._step.append(_Step(group.cache, rows, positions, max(group.lengths)))
+            positions = torch.tensor(group.lengths, device=device)[:, None] + ahead
+            mask = group.cache.mask_of(positions, heads=self._heads, width=max(group.lengths) + count)
+            self._step.append(_Step(group.cache, slice(start, start + len(group.lengths)), positions, mask))
         return torch.cat([one.positions for one in self._step])
 
     def append(self, layer: int, query: Tensor, key_value: Tensor) -> Tensor:
-        """Store the begun token of every row and return what it attends to, (rows, 1, heads, head size)."""
+        """Store the begun tokens of every row and return what they attend to, (rows, tokens, heads, head size)."""
         attended = [
-            one.cache.append(layer, query[one.rows], key_value[one.rows], positions=one.positions, width=one.width)
+            one.cache.append(layer, query[one.rows], key_value[one.rows], positions=one.positions, mask=one.mask)
             for one in self._step
         ]
         return attended[0] if len(attended) == 1 else torch.cat(attended)
+
+    def keep(self, counts: Sequence[int]) -> None:
+        """Move each row's end behind the first so many of its stored tokens."""
+        kept = iter(counts)
+        for group in self._groups:
+            group.lengths = [length + next(kept) for length in group.lengths]
 
     def _numbered(self) -> Iterator[tuple[int, _Group]]:
         """Yield the groups with the number of their first row."""

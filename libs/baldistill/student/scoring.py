@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from baldistill.student.batching import (
     LEAST_FILLED,
+    LOGITS_AT_ONCE,
     TOKENS_PER_READ,
     evenly_long_batches,
     length_ordered_batches,
@@ -24,9 +25,6 @@ from baldistill.student.memory import halving_when_short, ignore_halving
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-# Logits of so many positions exist at once: 100 MiB for a vocabulary of 50,000.
-_POSITIONS_AT_ONCE = 512
 
 # Prompt and target, in token ids. The prompt has at least one token.
 PromptAndTarget = tuple[Sequence[int], Sequence[int]]
@@ -103,7 +101,7 @@ def decoder_target_nll(decoder: Decoder, pairs: Sequence[PromptAndTarget], *, de
         [
             nn.functional.cross_entropy(decoder.logits(own), targets, reduction="none")
             for own, targets in zip(
-                torch.split(hidden, _POSITIONS_AT_ONCE), torch.split(wanted, _POSITIONS_AT_ONCE), strict=True
+                torch.split(hidden, LOGITS_AT_ONCE), torch.split(wanted, LOGITS_AT_ONCE), strict=True
             )
         ]
     )

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from baldistill.student import decoding
 from baldistill.student.batching import shared_prefix
 from baldistill.student.decoder import Decoder
 from baldistill.student.decoder_weights import KNOWN_TYPES, decoder_weights, is_known
 from baldistill.student.decoding import Written, read_prefix, write_greedily
+from baldistill.student.ifd import is_looping
 from baldistill.student.projection import projection
 from baldistill.student.quiet import quiet_transformers
 from baldistill.student.scoring import decoder_target_nll
@@ -79,6 +81,14 @@ def written_by(decoder: Decoder, *, limit: int, stop_ids: frozenset[int]) -> lis
     )
 
 
+@pytest.fixture(params=[None, 0, 1, 7], ids=lambda count: f"guesses-{count}")
+def guessed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guess so many tokens in each pass; None: as many as are worth it."""
+    if request.param is not None:
+        monkeypatch.setattr(decoding, "tokens_worth_guessing", lambda **_: request.param)
+
+
+@pytest.mark.usefixtures("guessed")
 @pytest.mark.parametrize("model_type", sorted(KNOWN_TYPES))
 def test_answers_and_likelihoods_are_those_of_transformers(model_type: str) -> None:
     model = random_model(model_type)
@@ -144,6 +154,7 @@ def test_a_packed_weight_multiplies_like_a_plain_one(rows: int, dtype: torch.dty
     torch.testing.assert_close(projection(weight, bias)(x).double(), plain, rtol=rtol, atol=atol)
 
 
+@pytest.mark.usefixtures("guessed")
 def test_rows_of_very_different_lengths_attend_to_their_own_tokens() -> None:
     """Groups of several rows, emptied from the middle, the beginning and the end."""
     model = random_model("llama")
@@ -157,6 +168,27 @@ def test_rows_of_very_different_lengths_attend_to_their_own_tokens() -> None:
     nothing = read_prefix(decoder, (), device=CPU)
     written = write_greedily(decoder, prompts, prefix=nothing, max_new_tokens=20, stop_ids=stop_ids, device=CPU)
     assert [one.token_ids for one in written] == [one.token_ids for one in expected]
+
+
+def test_a_text_that_repeats_itself_takes_fewer_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model("llama")
+    for layer in model.model.layers:
+        # Without attention a token decides the next one, so that a text runs into a loop.
+        layer.self_attn.o_proj.weight.data.zero_()
+    decoder = Decoder(decoder_weights(model))
+    read: list[torch.Size] = []
+    hidden = decoder.hidden
+
+    def counted(ids: Tensor, *others: Any) -> Tensor:
+        read.append(ids.shape)
+        return hidden(ids, *others)
+
+    monkeypatch.setattr(decoder, "hidden", counted)
+    nothing = read_prefix(decoder, (), device=CPU)
+    (own,) = write_greedily(decoder, [[5]], prefix=nothing, max_new_tokens=120, stop_ids=frozenset(), device=CPU)
+    assert len(own.token_ids) == 120
+    assert is_looping(own.token_ids)
+    assert len(read) < 60
 
 
 def test_bfloat16_answers_stay_near_those_of_float32() -> None:
