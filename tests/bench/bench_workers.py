@@ -37,7 +37,8 @@ _SECOND = "selector-worker-2"
 _SHARDS = 16
 _WARM_SHARDS = 8
 _NEW_TOKENS = 32
-_LOOK_EVERY_S = 0.05
+# Seldom, and for one shard at a time: what looks has no core of its own beside two workers.
+_LOOK_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +129,9 @@ def _score(material: _Material, run_id: str, publish: FactPublisher, *, shards: 
     begun_s = time.monotonic()
     publish(planned)
     layout = frozen.layout.stage(2)
-    missing = set(range(shards))
-    while missing:
-        missing -= {one for one in missing if material.store.find_manifest(layout.score_shard(one)) is not None}
-        time.sleep(_LOOK_EVERY_S)
+    for shard in range(shards):
+        while material.store.find_manifest(layout.score_shard(shard)) is None:
+            time.sleep(_LOOK_EVERY_S)
     return time.monotonic() - begun_s
 
 
