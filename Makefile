@@ -60,7 +60,7 @@ check: lint types imports proto-check test-unit test-contracts ## All that is ch
 test-unit: $(READY) ## Decisions and small parts, under a minute
 	$(BIN)/pytest tests/unit -n 2
 
-test-contracts: $(READY) ## Every adapter keeps its port's promises
+test-contracts: $(READY) stack-parts ## Every adapter keeps its port's promises
 	$(BIN)/pytest tests/contracts -n 2
 
 # Two processes; each does whole files, in the order of their names, so that the long ones of the local stack begin first.
@@ -68,10 +68,10 @@ test-contracts: $(READY) ## Every adapter keeps its port's promises
 IN_TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest
 
-test-integration: $(READY) ## Parts together, with a tiny student and the demo student
+test-integration: $(READY) stack-parts ## Parts together, with a tiny student and the demo student
 	$(PYTEST) tests/integration $(IN_TWO)
 
-test-e2e: $(READY) ## The command line as a user runs it, and whole runs on a local stack
+test-e2e: $(READY) stack-parts ## The command line as a user runs it, and whole runs on a local stack
 	$(PYTEST) tests/e2e $(IN_TWO)
 
 test: check k8s-check ## Everything that must be green

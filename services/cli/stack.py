@@ -34,6 +34,21 @@ def stack() -> None:
 
 
 @stack_app.command()
+def install() -> None:
+    """Bring what the servers consist of to this machine, and start nothing. Run it again at any time.
+
+    Kafka's jars come by Maven, MinIO is compiled (some minutes), PostgreSQL and Prometheus come from the distribution.
+    `up` does the same where something is missing.
+    """
+    from services.cli.stack_composition import INSTALLERS
+
+    for name, bring in INSTALLERS.items():
+        with MESSAGES.status(f"Installing {name}"):
+            place = bring()
+        MESSAGES.print(f"{name}  {place}", soft_wrap=True)
+
+
+@stack_app.command()
 def up(
     folder: FolderOption = DEFAULT_FOLDER,
     first_port: Annotated[

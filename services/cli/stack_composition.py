@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -14,10 +14,11 @@ from baldistill.database.engine import open_database
 from baldistill.database.migrate import migrate
 from baldistill.errors import AlreadyThere
 from baldistill.local_stack.kafka import make_kafka
+from baldistill.local_stack.kafka_jars import kafka_jars
 from baldistill.local_stack.layout import StackLayout, kind_of
-from baldistill.local_stack.minio import make_minio
-from baldistill.local_stack.postgres import make_postgres
-from baldistill.local_stack.prometheus import make_prometheus
+from baldistill.local_stack.minio import make_minio, minio_binary
+from baldistill.local_stack.postgres import make_postgres, postgres_programs
+from baldistill.local_stack.prometheus import make_prometheus, prometheus_program
 from baldistill.local_stack.stack import LocalServer, LocalStack
 from baldistill.settings import KafkaSettings, StoreSettings
 from services.policy.adapters.sql_tenants import SqlTenantRegistry
@@ -27,6 +28,15 @@ _STORE_USER = "baldistill"
 # The tenant of specs that name none, with a token that may act for every tenant: one person's machine.
 _TENANT = "default"
 _TOKEN_NAME = "local-stack"  # noqa: S105  (its name, not a token)
+
+
+# What brings each server's programs to this machine, and returns where they lie.
+INSTALLERS: Mapping[str, Callable[[], Path]] = {
+    "kafka": kafka_jars,
+    "minio": minio_binary,
+    "postgres": postgres_programs,
+    "prometheus": prometheus_program,
+}
 
 
 def compose_stack(layout: StackLayout, *, environment: Mapping[str, str] | None = None) -> LocalStack:

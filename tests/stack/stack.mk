@@ -1,6 +1,10 @@
 # The local stack: real servers and all services on the loopback; chaos over it. Included by the Makefile (BIN, READY).
 
-.PHONY: up down ps logs chaos one-at-a-time bench-pipeline
+.PHONY: stack-parts up down ps logs chaos one-at-a-time bench-pipeline
+
+# By itself, not by the first test that needs a server: a test's time limit is shorter than a slow machine's build.
+stack-parts: $(READY) ## Fetch Kafka, compile MinIO, install PostgreSQL and Prometheus, where missing (some minutes, once)
+	$(BIN)/baldistill stack install
 
 # DOCKER=1: the servers in containers (compose.yaml); S3_IMAGE names the store's image.
 up: $(READY) ## Start Kafka, MinIO, PostgreSQL, Prometheus and all services here; wait until each is healthy

@@ -7,16 +7,18 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-from baldistill.local_stack.installing import one_at_a_time, tell
+from baldistill.local_stack.installing import one_at_a_time, run_persistently, tell
 from baldistill.local_stack.server_process import ServerMissing
 
 _LOCK = Path(tempfile.gettempdir()) / "baldistill-apt.lock"
 _TIMEOUT_S = 600
 
 _Found = TypeVar("_Found")
+_Run: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def find_or_install(package: str, *, wanted_for: str, find: Callable[[], _Found | None]) -> _Found:
@@ -45,21 +47,20 @@ def _install(package: str, *, wanted_for: str) -> None:
         *("apt-get", "install", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"),
         package,
     ]
+    run: _Run = partial(subprocess.run, check=False, text=True, timeout=_TIMEOUT_S)
     # Lists that are there may be good enough; an update asks every source that the machine knows.
-    if _run(install) is None:
+    if _said_by(install, run) is None:
         return
+    run = partial(run_persistently, what=wanted_for, timeout_s=_TIMEOUT_S)
     for command in (["apt-get", "update", "-q"], install):
-        if (said := _run(command)) is not None:
+        if (said := _said_by(command, run)) is not None:
             raise ServerMissing(f"{wanted_for} could not be installed: `{' '.join(command)}` failed: {said}")
 
 
-def _run(command: Sequence[str]) -> str | None:
+def _said_by(command: Sequence[str], run: _Run) -> str | None:
     """Run a command; return None where it succeeded, else the last line that it said."""
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
-        done = subprocess.run(  # noqa: S603  (our own commands)
-            command, check=False, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S
-        )
+        done = run(command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, capture_output=True)
     except subprocess.TimeoutExpired:
         return f"it did not end within {_TIMEOUT_S} s"
     if done.returncode == 0:

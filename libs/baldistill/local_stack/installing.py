@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_chain, wait_fixed
+
+# Registries fail for moments, and what was brought before one does is not fetched again.
+_PAUSES_S = (5.0, 30.0)
 
 
 def cache_folder() -> Path:
@@ -30,3 +37,36 @@ def one_at_a_time(lock: Path, *, what: str) -> Iterator[None]:
             tell(f"Waiting for another process that installs {what}.")
             fcntl.flock(held, fcntl.LOCK_EX)
         yield
+
+
+def run_persistently(
+    command: Sequence[str], *, what: str, timeout_s: float, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that asks a registry; where it ends with an error, run it again, twice at most. Return the last end.
+
+    what: named to those who wait.   timeout_s: of one run.   options: as of `subprocess.run`. Raises TimeoutExpired.
+    """
+
+    def say(state: RetryCallState) -> None:
+        pause_s = state.next_action.sleep if state.next_action is not None else 0.0
+        tell(f"{what}: `{' '.join(command[:2])}` failed; again in {pause_s:.0f} s.")
+
+    attempts: Retrying = Retrying(
+        stop=stop_after_attempt(1 + len(_PAUSES_S)),
+        wait=wait_chain(*map(wait_fixed, _PAUSES_S)),
+        retry=retry_if_result(_failed),
+        before_sleep=say,
+        retry_error_callback=_last_end,
+    )
+    ended: subprocess.CompletedProcess[str] = attempts(
+        subprocess.run, command, stdin=subprocess.DEVNULL, text=True, timeout=timeout_s, check=False, **options
+    )
+    return ended
+
+
+def _failed(ended: subprocess.CompletedProcess[str]) -> bool:
+    return ended.returncode != 0
+
+
+def _last_end(state: RetryCallState) -> Any:
+    return state.outcome.result() if state.outcome is not None else None

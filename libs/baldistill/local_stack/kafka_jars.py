@@ -8,7 +8,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from baldistill.local_stack.installing import cache_folder, one_at_a_time, tell
+from baldistill.local_stack.installing import cache_folder, one_at_a_time, run_persistently, tell
 from baldistill.local_stack.server_process import ServerMissing
 
 _VERSIONS = Path(__file__).with_name("versions.toml")
@@ -54,13 +54,12 @@ def _fetch(artifacts: list[str], *, into: Path) -> None:
         (Path(work) / "pom.xml").write_text(_POM.format(dependencies="".join(map(_dependency, artifacts))))
         fetched = Path(work) / "jars"
         try:
-            done = subprocess.run(  # noqa: S603  (our own command)
+            done = run_persistently(
                 [maven, "-B", "-q", "dependency:copy-dependencies", f"-DoutputDirectory={fetched}"],
+                what="Kafka",
+                timeout_s=_INSTALL_S,
                 cwd=work,
                 capture_output=True,
-                text=True,
-                timeout=_INSTALL_S,
-                check=False,
             )
         except subprocess.TimeoutExpired:
             raise ServerMissing(f"Maven did not fetch {artifacts[0]} within {_INSTALL_S:.0f} s; try again") from None

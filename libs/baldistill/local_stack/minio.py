@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from baldistill.local_stack.installing import cache_folder, one_at_a_time, tell
+from baldistill.local_stack.installing import cache_folder, one_at_a_time, run_persistently, tell
 from baldistill.local_stack.server_process import ServerFailed, ServerMissing, ServerProcess
 
 _VERSIONS = Path(__file__).with_name("versions.toml")
@@ -104,14 +104,13 @@ def _build(module: str, binary: Path) -> None:
         log = binary.parent / "build.log"
         with log.open("wb") as output:
             try:
-                ended = subprocess.run(  # noqa: S603  (our own command)
+                ended = run_persistently(
                     [go, "install", module],
+                    what="MinIO",
+                    timeout_s=_BUILD_TIMEOUT_S,
                     env=os.environ | {"GOBIN": folder, "CGO_ENABLED": "0"},
-                    stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    timeout=_BUILD_TIMEOUT_S,
-                    check=False,
                 )
             except subprocess.TimeoutExpired:
                 raise ServerFailed(name="go install", reason="did not end in time", log=log) from None

@@ -148,15 +148,18 @@ def make_postgres(folder: Path, *, port: int, database: str = "baldistill", dura
 
     durable: False: no fsync, for tests that kill the server but not the machine. Raises ServerMissing.
     """
-    programs = _programs()
+    programs = postgres_programs()
     home = folder.absolute()
     if _as_user() and not _may_enter(home, user=pwd.getpwnam(_USER)):
         home = _HOMES / hashlib.sha256(str(home).encode()).hexdigest()[:16]
     return Postgres(home=home, port=port, programs=programs, database=database, durable=durable)
 
 
-def _programs() -> Path:
-    """Return the folder of the newest server programs; the distribution's are installed where there are none."""
+def postgres_programs() -> Path:
+    """Return the folder of the newest server programs; the distribution's are installed where there are none.
+
+    Raises ServerMissing.
+    """
     if _found_programs() is None:
         _forbid_the_packages_own_cluster()
     package = tomllib.loads(_VERSIONS.read_text())["postgres"]["package"]

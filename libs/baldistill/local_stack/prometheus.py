@@ -113,7 +113,7 @@ def make_prometheus(
 
     targets: `host:port`s by job; None keeps those that it was told before.
     """
-    server = Prometheus(folder=folder.resolve(), port=port, program=_program(), scrape_every_s=scrape_every_s)
+    server = Prometheus(folder=folder.resolve(), port=port, program=prometheus_program(), scrape_every_s=scrape_every_s)
     if targets is not None:
         server.scrape(targets)
     return server
@@ -121,14 +121,15 @@ def make_prometheus(
 
 def promtool() -> Path:
     """Return the tool that comes with the server: it checks and tests rules. Raises ServerMissing."""
-    _program()
+    prometheus_program()
     found = shutil.which("promtool")
     if found is None:
         raise ServerMissing("promtool is not on the PATH although Prometheus is; install the whole package")
     return Path(found)
 
 
-def _program() -> Path:
+def prometheus_program() -> Path:
+    """Return the server; the distribution's is installed where there is none. Raises ServerMissing."""
     package = tomllib.loads(_VERSIONS.read_text())["prometheus"]["package"]
     known = shutil.which("prometheus")
     program = find_or_install(package, wanted_for="Prometheus", find=lambda: shutil.which("prometheus"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from baldistill.local_stack import debian
+from baldistill.local_stack import debian, installing
 from baldistill.local_stack.postgres import Postgres, make_postgres
 from baldistill.local_stack.server_process import ServerMissing, free_port
 
@@ -137,6 +137,7 @@ def test_where_it_cannot_be_installed_one_line_says_what_to_do(monkeypatch: pyte
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root installs packages")
 def test_a_package_that_does_not_exist_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(installing, "_PAUSES_S", (0.0, 0.0))
     # A distribution without any package.
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     (tmp_path / "apt.conf").write_text(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from baldistill.local_stack import installing
 from baldistill.local_stack.minio import minio_binary
 from baldistill.local_stack.server_process import ServerFailed, ServerMissing
 
@@ -53,6 +54,7 @@ def test_four_processes_build_it_once(cache: Path) -> None:
 
 @pytest.mark.usefixtures("go")
 def test_a_build_that_fails_leaves_no_binary_and_shows_its_log(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installing, "_PAUSES_S", (0.0, 0.0))
     monkeypatch.setenv("FAILS", "1")
     with pytest.raises(ServerFailed, match="no space for modules"):
         minio_binary()

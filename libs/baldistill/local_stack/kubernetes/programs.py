@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import tomllib
 from pathlib import Path
 
-from baldistill.local_stack.installing import cache_folder
+from baldistill.local_stack.installing import cache_folder, one_at_a_time, run_persistently, tell
 from baldistill.local_stack.server_process import ServerFailed, ServerMissing
 
 PROGRAMS = ("kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -42,8 +40,7 @@ def kubernetes_program(name: str) -> Path:
         return binary
     binary.parent.mkdir(parents=True, exist_ok=True)
     # One builds, the others wait and find it.
-    with (binary.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(binary.parent / ".lock", what=name):
         if not binary.is_file():
             _build(name, binary)
     return binary
@@ -71,22 +68,21 @@ def _build(name: str, binary: Path) -> None:
     if go is None:
         raise ServerMissing(f"{name} is built from source and needs Go: install it, or put the binary at {binary}")
     version = kubernetes_version()
-    print(f"Building {name} {version}; this takes some minutes, once.", file=sys.stderr, flush=True)  # noqa: T201
+    tell(f"Building {name} {version}; this takes some minutes, once.")
     major, minor, _ = version.removeprefix("v").split(".")
     about = "k8s.io/component-base/version"
     flags = f"-s -w -X {about}.gitVersion={version} -X {about}.gitMajor={major} -X {about}.gitMinor={minor}"
     log = binary.parent / f"{name}.build.log"
     with tempfile.TemporaryDirectory(prefix=".build-", dir=binary.parent) as folder, log.open("wb") as output:
         try:
-            ended = subprocess.run(  # noqa: S603  (our own command)
+            ended = run_persistently(
                 [go, "install", "-trimpath", "-ldflags", flags, f"./cmd/{name}"],
+                what=name,
+                timeout_s=_BUILD_TIMEOUT_S,
                 cwd=_SOURCE,
                 env=os.environ | {"GOBIN": folder, "CGO_ENABLED": "0"},
-                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                timeout=_BUILD_TIMEOUT_S,
-                check=False,
             )
         except subprocess.TimeoutExpired:
             raise ServerFailed(name="go install", reason="did not end in time", log=log) from None
