@@ -11,9 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_chain, wait_fixed
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    wait_chain,
+    wait_fixed,
+)
 
-# Registries fail for moments, and what was brought before one does is not fetched again.
+# Registries fail or hang for moments; Go, Maven and apt keep what they had brought or built before.
 _PAUSES_S = (5.0, 30.0)
 
 
@@ -42,9 +50,10 @@ def one_at_a_time(lock: Path, *, what: str) -> Iterator[None]:
 def run_persistently(
     command: Sequence[str], *, what: str, timeout_s: float, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command that asks a registry; where it ends with an error, run it again, twice at most. Return the last end.
+    """Run a command that asks a registry; where it fails or hangs, run it again, twice at most. Return the last end.
 
-    what: named to those who wait.   timeout_s: of one run.   options: as of `subprocess.run`. Raises TimeoutExpired.
+    what: named to those who wait.   timeout_s: of one run.   options: as of `subprocess.run`. Raises TimeoutExpired where
+    the last one did not end in time.
     """
 
     def say(state: RetryCallState) -> None:
@@ -54,7 +63,7 @@ def run_persistently(
     attempts: Retrying = Retrying(
         stop=stop_after_attempt(1 + len(_PAUSES_S)),
         wait=wait_chain(*map(wait_fixed, _PAUSES_S)),
-        retry=retry_if_result(_failed),
+        retry=retry_if_result(_failed) | retry_if_exception_type(subprocess.TimeoutExpired),
         before_sleep=say,
         retry_error_callback=_last_end,
     )

@@ -12,7 +12,7 @@ from baldistill.local_stack.installing import cache_folder, one_at_a_time, run_p
 from baldistill.local_stack.server_process import ServerMissing
 
 _VERSIONS = Path(__file__).with_name("versions.toml")
-_INSTALL_S = 900.0
+_INSTALL_S = 600.0
 
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
