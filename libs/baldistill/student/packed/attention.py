@@ -28,38 +28,41 @@ class Rotation:
     cos: Tensor
     sin: Tensor
 
-    def of(self, x: Tensor, *, backwards: bool = False) -> Tensor:
-        """Rotate heads, shape (t, heads, size), float32."""
-        first, second = x.chunk(2, dim=-1)
-        sin = (-self.sin if backwards else self.sin)[..., : x.shape[-1] // 2]
-        turned = x * self.cos
-        turned[..., : x.shape[-1] // 2].addcmul_(second, sin, value=-1)
-        turned[..., x.shape[-1] // 2 :].addcmul_(first, sin)
-        return turned
+    def turn(self, x: Tensor, *, backwards: bool = False) -> None:
+        """Rotate heads in place, shape (t, heads, size), float32."""
+        half = x.shape[-1] // 2
+        first, second = x[..., :half], x[..., half:]
+        cos, sin = self.cos[..., :half], self.sin[..., :half]
+        sign = -1 if backwards else 1
+        turned = (first * cos).addcmul_(second, sin, value=-sign)
+        second.mul_(cos).addcmul_(first, sin, value=sign)
+        first.copy_(turned)
 
 
 class PackedAttention(torch.autograd.Function):
-    """Attention over projected tokens, shape (t, (heads + 2 * key_heads) * size) -> (t, heads * size)."""
+    """Attention over projected tokens, shape (t, (heads + 2 * key_heads) * size) -> (t, heads * size).
+
+    All of it is in float32, for which tokens are converted once: each part of the attention takes its share of them.
+    """
 
     @staticmethod
     def forward(ctx: Any, projected: Tensor, rotation: Rotation, pack: Pack, shape: HeadShape) -> Tensor:
         """Attend part by part and join the parts by their normalisers."""
         t, p = len(projected), pack.prefix
-        turned = shape.heads + shape.key_heads
-        ready = projected.view(t, -1, shape.size).clone()
-        ready[:, :turned] = rotation.of(ready[:, :turned].float())
-        queries, keys, values = torch.split(ready, [shape.heads, shape.key_heads, shape.key_heads], dim=1)
+        ready = projected.view(t, -1, shape.size).to(torch.float32, copy=True)
+        rotation.turn(ready[:, : shape.heads + shape.key_heads])
         out = torch.empty(t, shape.heads, shape.size, device=projected.device)
         normaliser = torch.empty(t, shape.heads, device=projected.device)
 
         if p:
-            own, norm = attend(*(_one(x[:p]) for x in (queries, keys, values)), causal=True)
+            own, norm = attend(*_one(ready[:p], shape), causal=True)
             out[:p], normaliser[:p] = own[0].transpose(0, 1), norm[0].t()
         for group in pack.groups:
-            own, norm = attend(*(_rows(x, group) for x in (queries, keys, values)), causal=True)
+            own, norm = attend(*_heads(group.rows_of(ready), shape), causal=True)
             out[group.tokens], normaliser[group.tokens] = _tokens(own, group), _tokens(norm, group)
         if p:
-            own, norm = attend(_one(queries[p:]), _one(keys[:p]), _one(values[:p]), causal=False)
+            queries, keys, values = _one(ready, shape)
+            own, norm = attend(queries[..., p:, :], keys[..., :p, :], values[..., :p, :], causal=False)
             _join(out[p:], normaliser[p:], own[0].transpose(0, 1), norm[0].t())
 
         result = out.to(projected.dtype)
@@ -73,55 +76,62 @@ class PackedAttention(torch.autograd.Function):
         ready, result, normaliser = ctx.saved_tensors
         pack, shape = ctx.pack, ctx.shape
         t, p = len(ready), pack.prefix
-        queries, keys, values = torch.split(ready, [shape.heads, shape.key_heads, shape.key_heads], dim=1)
-        gradient = gradients[0].view(t, shape.heads, shape.size)
-        summed = torch.empty(ready.shape, device=ready.device)
-        parts = torch.split(summed, [shape.heads, shape.key_heads, shape.key_heads], dim=1)
+        gradient, output = gradients[0].view(result.shape).float(), result.float()
+        summed = torch.empty_like(ready)
+        parts = _split(summed, shape)
+
+        def flow_back(part: slice, of_keys: slice, *, causal: bool) -> list[Tensor]:
+            whole = [one.transpose(0, 1)[None] for one in (gradient[part], output[part], normaliser[part])]
+            (queries, _, _), (_, keys, values) = _one(ready[part], shape), _one(ready[of_keys], shape)
+            found = _backward(*whole, queries, keys, values, causal=causal)
+            return [one[0].transpose(0, 1) for one in found]
 
         if p:
-            tensors = [_one(x[:p]) for x in (gradient, queries, keys, values, result, normaliser)]
-            for part, found in zip(parts, _backward(*tensors, causal=True), strict=True):
-                part[:p] = found[0].transpose(0, 1)
+            for part, found in zip(parts, flow_back(slice(p), slice(p), causal=True), strict=True):
+                part[:p] = found
         for group in pack.groups:
-            tensors = [_rows(x, group) for x in (gradient, queries, keys, values, result, normaliser)]
+            whole = [group.rows_of(one) for one in (gradient, output, normaliser)]
             if group.missing is not None:
                 # Else what is missing would count its row's last token again.
-                tensors[0] = tensors[0].masked_fill(group.missing[:, None, :, None], 0)
-            for part, found in zip(parts, _backward(*tensors, causal=True), strict=True):
+                whole[0].masked_fill_(group.missing[..., None, None], 0)
+            rows = [one.transpose(1, 2) for one in whole]
+            of_group = _backward(*rows, *_heads(group.rows_of(ready), shape), causal=True)
+            for part, found in zip(parts, of_group, strict=True):
                 part[group.tokens] = _tokens(found, group)
         if p:
-            at = (slice(p, t), slice(p, t), slice(0, p), slice(0, p), slice(p, t), slice(p, t))
-            tensors = [
-                _one(x[part]) for x, part in zip((gradient, queries, keys, values, result, normaliser), at, strict=True)
-            ]
-            across = _backward(*tensors, causal=False)
-            for part, found, own in zip(parts, across, at[1:4], strict=True):
-                part[own] += found[0].transpose(0, 1)
+            to_queries, to_keys, to_values = flow_back(slice(p, t), slice(p), causal=False)
+            parts[0][p:] += to_queries
+            parts[1][:p] += to_keys
+            parts[2][:p] += to_values
 
-        turned = shape.heads + shape.key_heads
-        summed[:, :turned] = ctx.rotation.of(summed[:, :turned], backwards=True)
-        return summed.to(ready.dtype).view(t, -1), None, None, None
+        ctx.rotation.turn(summed[:, : shape.heads + shape.key_heads], backwards=True)
+        return summed.to(result.dtype).view(t, -1), None, None, None
 
 
 def _backward(*tensors: Tensor, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
-    gradient, queries, keys, values, output, normaliser = tensors
+    gradient, output, normaliser, queries, keys, values = tensors
     return attend_backward(gradient, queries, keys, values, output=output, log_normaliser=normaliser, causal=causal)
 
 
-def _one(x: Tensor) -> Tensor:
-    """Tokens as one row: (t, h, ...) -> (1, h, t, ...)."""
-    return x.transpose(0, 1)[None]
+def _split(x: Tensor, shape: HeadShape) -> tuple[Tensor, ...]:
+    """Views of queries, keys and values: (..., heads + 2 * key_heads, d)."""
+    return torch.split(x, [shape.heads, shape.key_heads, shape.key_heads], dim=-2)
 
 
-def _rows(x: Tensor, group: RowGroup) -> Tensor:
-    """A group's tokens as rows: (t, h, ...) -> (rows, h, longest, ...)."""
-    return x[group.cells].transpose(1, 2)
+def _heads(rows: Tensor, shape: HeadShape) -> tuple[Tensor, ...]:
+    """Queries, keys and values of rows: (rows, longest, heads + 2 * key_heads, d) -> (rows, h, longest, d) each."""
+    return tuple(one.transpose(1, 2) for one in _split(rows, shape))
+
+
+def _one(tokens: Tensor, shape: HeadShape) -> tuple[Tensor, ...]:
+    """Queries, keys and values of tokens as one row: (t, heads + 2 * key_heads, d) -> (1, h, t, d) each."""
+    return _heads(tokens[None], shape)
 
 
 def _tokens(x: Tensor, group: RowGroup) -> Tensor:
     """A group's rows as tokens: (rows, h, longest, ...) -> (tokens of the group, h, ...)."""
     cells = x.transpose(1, 2).flatten(0, 1)
-    return cells if group.real is None else cells[group.real]
+    return cells if group.real is None else cells.index_select(0, group.real)
 
 
 def _join(out: Tensor, normaliser: Tensor, other: Tensor, other_normaliser: Tensor) -> None:

@@ -30,6 +30,10 @@ class RowGroup:
     real: Tensor | None
     missing: Tensor | None
 
+    def rows_of(self, x: Tensor) -> Tensor:
+        """Return a pack's tokens as this group's rows, a copy: (t, ...) -> (rows, longest, ...)."""
+        return x.index_select(0, self.cells.flatten()).view(*self.cells.shape, *x.shape[1:])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
