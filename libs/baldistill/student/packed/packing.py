@@ -32,7 +32,8 @@ class RowGroup:
 
     def rows_of(self, x: Tensor) -> Tensor:
         """Return a pack's tokens as this group's rows, a copy: (t, ...) -> (rows, longest, ...)."""
-        return x.index_select(0, self.cells.flatten()).view(*self.cells.shape, *x.shape[1:])
+        # A token's numbers as one row: torch copies those in half the time.
+        return x.flatten(1).index_select(0, self.cells.flatten()).view(*self.cells.shape, *x.shape[1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
