@@ -79,23 +79,30 @@ def _ensure_student(
     replicas: Replicas | None,
 ) -> Manifest | None:
     """Return the stage's student, trained where it is missing; None at stage 0, and for all replicas but the first."""
+    if job.stage == 0:
+        return None
+    from services.trainer.checkpoints import Checkpoints
+
     layout = frozen.layout.stage(job.stage)
-    if job.stage == 0 or (there := store.find_manifest(layout.student)) is not None:
-        return None if job.stage == 0 else there
+    checkpoints = Checkpoints(store, layout)
+    is_first = replicas is None or replicas.rank == 0
+    if (there := store.find_manifest(layout.student)) is not None:
+        if is_first:
+            # Whoever stored the student may have died before its checkpoints were gone.
+            checkpoints.delete()
+        return there
     if not rows:
         raise NoTrainingRows(stage=job.stage)
     from baldistill.student.loading import load_trainable_base
     from baldistill.student.precision import resolve_dtype
     from baldistill.student.replicas import OneProcess
     from baldistill.student.trained import open_base, require_context
-    from services.trainer.checkpoints import Checkpoints
     from services.trainer.students import store_student
     from services.trainer.training import train_adapter
 
     base = open_base(frozen, store)
     student = load_trainable_base(base, dtype=resolve_dtype(frozen.spec.student.dtype))
     require_context(frozen, student)
-    checkpoints = Checkpoints(store, layout)
     trained = train_adapter(
         student,
         frozen,
@@ -106,7 +113,7 @@ def _ensure_student(
         should_stop=should_stop,
         replicas=replicas or OneProcess(),
     )
-    if replicas is not None and replicas.rank > 0:
+    if not is_first:
         return None
     manifest = store_student(store, frozen, trained, stage=job.stage, base=base)
     checkpoints.delete()

@@ -153,6 +153,30 @@ def test_a_checkpoint_of_another_kind_of_machine_serves_and_is_marked(
     assert manifest.attributes["bit_exact"] is False
 
 
+class Died(BaseException):
+    """The end of a process."""
+
+
+def test_who_dies_with_the_student_stored_leaves_checkpoints_that_the_next_one_deletes(
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, job = make_run(tmp_path, tiny_base, checkpoint_every_steps=1)
+    layout = run.frozen.layout.stage(1)
+
+    def die(_: checkpoints.Checkpoints) -> None:
+        raise Died
+
+    with monkeypatch.context() as dying:
+        dying.setattr(checkpoints.Checkpoints, "delete", die)
+        with pytest.raises(Died):
+            train(run, job)
+    stored = run.store.find_manifest(layout.student)
+    assert stored is not None
+    assert len(list(run.store.list_manifests(prefix=layout.checkpoints_folder))) == 2
+    assert train(run, job) == stored
+    assert not (tmp_path / layout.checkpoints_folder).exists()
+
+
 def test_checkpoints_are_due_by_the_clock_too(tmp_path: Path, tiny_base: Path) -> None:
     run, job = make_run(tmp_path, tiny_base, checkpoint_every_steps=1000, checkpoint_every_minutes=1e-9)
     kept: list[int] = []
