@@ -31,7 +31,7 @@ $(READY): requirements.lock pyproject.toml
 
 setup: $(READY) ## Make the virtual environment with pinned dependencies
 
-demo: $(READY) ## Plan, run and report a three-stage distillation on this machine (5 to 10 minutes on 2 cores)
+demo: $(READY) ## Plan, run and report a three-stage distillation on this machine (4 to 11 minutes on 2 cores)
 	$(BIN)/baldistill plan examples/tickets.yaml --home $(DEMO_HOME)
 	$(BIN)/baldistill run examples/tickets.yaml --home $(DEMO_HOME)
 
