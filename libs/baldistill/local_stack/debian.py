@@ -7,9 +7,8 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from baldistill.local_stack.installing import one_at_a_time, run_persistently, tell
 from baldistill.local_stack.server_process import ServerMissing
@@ -18,7 +17,6 @@ _LOCK = Path(tempfile.gettempdir()) / "baldistill-apt.lock"
 _TIMEOUT_S = 600
 
 _Found = TypeVar("_Found")
-_Run: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def find_or_install(package: str, *, wanted_for: str, find: Callable[[], _Found | None]) -> _Found:
@@ -47,20 +45,21 @@ def _install(package: str, *, wanted_for: str) -> None:
         *("apt-get", "install", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"),
         package,
     ]
-    run: _Run = partial(subprocess.run, check=False, text=True, timeout=_TIMEOUT_S)
     # Lists that are there may be good enough; an update asks every source that the machine knows.
-    if _said_by(install, run) is None:
+    if _said_by(install, wanted_for=wanted_for, tries=1) is None:
         return
-    run = partial(run_persistently, what=wanted_for, timeout_s=_TIMEOUT_S)
     for command in (["apt-get", "update", "-q"], install):
-        if (said := _said_by(command, run)) is not None:
+        if (said := _said_by(command, wanted_for=wanted_for, tries=3)) is not None:
             raise ServerMissing(f"{wanted_for} could not be installed: `{' '.join(command)}` failed: {said}")
 
 
-def _said_by(command: Sequence[str], run: _Run) -> str | None:
+def _said_by(command: Sequence[str], *, wanted_for: str, tries: int) -> str | None:
     """Run a command; return None where it succeeded, else the last line that it said."""
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
-        done = run(command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, capture_output=True)
+        done = run_persistently(
+            command, what=wanted_for, timeout_s=_TIMEOUT_S, tries=tries, env=environment, capture_output=True
+        )
     except subprocess.TimeoutExpired:
         return f"it did not end within {_TIMEOUT_S} s"
     if done.returncode == 0:

@@ -48,11 +48,11 @@ def one_at_a_time(lock: Path, *, what: str) -> Iterator[None]:
 
 
 def run_persistently(
-    command: Sequence[str], *, what: str, timeout_s: float, **options: Any
+    command: Sequence[str], *, what: str, timeout_s: float, tries: int = 3, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command that asks a registry; where it fails or hangs, run it again, twice at most. Return the last end.
+    """Run a command that asks a registry; where it fails or hangs, run it again. Return the last end.
 
-    what: named to those who wait.   timeout_s: of one run.   options: as of `subprocess.run`. Raises TimeoutExpired where
+    what: named to those who wait.   timeout_s: of one run.   tries: at most.   options: as of `subprocess.run`. Raises TimeoutExpired where
     the last one did not end in time.
     """
 
@@ -61,7 +61,7 @@ def run_persistently(
         tell(f"{what}: `{' '.join(command[:2])}` failed; again in {pause_s:.0f} s.")
 
     attempts: Retrying = Retrying(
-        stop=stop_after_attempt(1 + len(_PAUSES_S)),
+        stop=stop_after_attempt(tries),
         wait=wait_chain(*map(wait_fixed, _PAUSES_S)),
         retry=retry_if_result(_failed) | retry_if_exception_type(subprocess.TimeoutExpired),
         before_sleep=say,
